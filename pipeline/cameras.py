@@ -1,0 +1,216 @@
+"""Which camera filmed a video track, when a recording began, and which times are wanted.
+
+A camera belongs to a (recording pattern, video track) pair, written in TOML:
+
+    [[camera]]
+    id = "north-door"
+    recording = "north_*.mkv"            # matches the name or the end of the path
+    video_track = 0
+    start_time = "north_%Y%m%d_%H%M%S"   # how the name tells when the recording began
+    timezone = "Europe/Zurich"           # of that time; UTC by default
+"""
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, time, tzinfo
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError
+
+_DIRECTIVES = {
+    "%Y": r"\d{4}", "%y": r"\d{2}", "%m": r"\d{2}", "%d": r"\d{2}", "%H": r"\d{2}",
+    "%M": r"\d{2}", "%S": r"\d{2}", "%f": r"\d{1,6}", "%j": r"\d{3}", "%z": r"(?:Z|[+-]\d{4})",
+    "%b": r"[A-Za-z]{3}", "%p": r"[AaPp][Mm]", "%I": r"\d{2}", "%%": "%",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FootageWindow:
+    """Which times of the footage are wanted: between two moments, and between two times of day.
+
+    Attributes:
+        since: First moment, time zone aware, or None.
+        until: Moment before which it ends, or None.
+        hours: (from, to) of each day in `zone`; from > to means over midnight.
+        zone: Time zone of `hours`.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    hours: tuple[time, time] | None = None
+    zone: tzinfo = UTC
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everything is wanted, so that no start time is needed."""
+        return self.since is None and self.until is None and self.hours is None
+
+    def holds(self, start_time: datetime | None, offsets_s: NDArray[np.float64]) -> NDArray[np.bool]:
+        """Say which frames are wanted.
+
+        Args:
+            start_time: When the recording began; needed unless the window is open.
+            offsets_s: (n,) seconds since then.
+
+        Returns:
+            (n,) bool.
+        """
+        wanted = np.ones(len(offsets_s), bool)
+        if self.is_open or start_time is None:
+            return wanted
+        moments = start_time.timestamp() + offsets_s
+        if self.since is not None:
+            wanted &= moments >= self.since.timestamp()
+        if self.until is not None:
+            wanted &= moments < self.until.timestamp()
+        if self.hours is not None:
+            wanted &= np.array([self._in_hours(moment) for moment in moments], bool)
+        return wanted
+
+    def _in_hours(self, moment: float) -> bool:
+        assert self.hours is not None
+        begin, end = self.hours
+        clock = datetime.fromtimestamp(moment, self.zone).time()
+        return begin <= clock < end if begin <= end else clock >= begin or clock < end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraRule:
+    """One `[[camera]]` of the file: which footage is whose, and how its names tell the time."""
+
+    id: str
+    recording: str = "*"
+    video_track: int = 0
+    start_time: str | None = None
+    timezone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise ConfigError("a camera's id is empty")
+        if self.start_time is not None:
+            _name_pattern(self.start_time)
+        zone(self.timezone)
+
+    def matches(self, source_uri: str, video_track: int) -> bool:
+        """Say whether a video track of a recording is this camera's."""
+        path = PurePosixPath(source_uri).as_posix()
+        return video_track == self.video_track and (
+            fnmatchcase(PurePosixPath(path).name, self.recording)
+            or fnmatchcase(path, "*/" + self.recording.lstrip("/"))
+        )
+
+    def began(self, source_uri: str) -> datetime | None:
+        """Return when the recording began, in UTC, as its name tells it; None if it does not.
+
+        Raises:
+            ConfigError: The rule has a pattern, and the name does not fit it.
+        """
+        if self.start_time is None:
+            return None
+        found = re.search(_name_pattern(self.start_time), PurePosixPath(source_uri).name)
+        try:
+            moment = datetime.strptime(found[0] if found else "", self.start_time)
+        except ValueError as error:
+            raise ConfigError(
+                f"camera {self.id!r}: the name of {source_uri!r} tells no start time in the form "
+                f"{self.start_time!r}"
+            ) from error
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=zone(self.timezone))
+        return moment.astimezone(UTC)
+
+
+def _name_pattern(start_time: str) -> str:
+    """Return the regular expression of names that a `strptime` form describes."""
+    pattern = ""
+    for part in re.findall(r"%.|[^%]+", start_time):
+        if part.startswith("%") and part not in _DIRECTIVES:
+            raise ConfigError(
+                f"start_time {start_time!r}: {part} is not known; known are "
+                + " ".join(sorted(_DIRECTIVES))
+            )
+        pattern += _DIRECTIVES.get(part) or re.escape(part)
+    return pattern
+
+
+def zone(name: str) -> tzinfo:
+    """Return a time zone by its name.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigError(f"timezone {name!r} is not known; write it as Europe/Zurich") from error
+
+
+def read_cameras(path: str) -> tuple[CameraRule, ...]:
+    """Read the camera rules of a TOML file.
+
+    Raises:
+        ConfigError: It cannot be read, or a key or a value is wrong.
+    """
+    try:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cameras file {path!r}: {error}") from error
+    if unknown := set(document) - {"camera"}:
+        raise ConfigError(f"cameras file {path!r}: unknown key {min(unknown)!r}; write [[camera]]")
+    entries = document.get("camera", [])
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(f"cameras file {path!r} holds no [[camera]]")
+    return tuple(_rule(path, entry) for entry in entries)
+
+
+def _rule(path: str, entry: dict[str, Any]) -> CameraRule:
+    known = {f.name: f.type for f in fields(CameraRule)}
+    if unknown := set(entry) - set(known):
+        raise ConfigError(
+            f"cameras file {path!r}: unknown key {min(unknown)!r}; known are {', '.join(known)}"
+        )
+    if "id" not in entry:
+        raise ConfigError(f"cameras file {path!r}: a [[camera]] has no id")
+    for key, value in entry.items():
+        right = int if key == "video_track" else str
+        if not isinstance(value, right) or isinstance(value, bool):
+            raise ConfigError(f"cameras file {path!r}: {key} = {value!r} is no {right.__name__}")
+    return CameraRule(**entry)
+
+
+def short_names(source_uris: Sequence[str]) -> dict[str, str]:
+    """Name each recording as briefly as tells them apart: stem, file name, then more of the path.
+
+    Args:
+        source_uris: Distinct addresses of recordings.
+    """
+    names: dict[str, str] = {}
+    left = list(dict.fromkeys(source_uris))
+    depth = 0
+    while left:
+        forms = {uri: _name_at(uri, depth) for uri in left}
+        seen = Counter(forms.values())
+        taken = set(names.values())
+        for uri in left:
+            unique = seen[forms[uri]] == 1 and forms[uri] not in taken
+            if unique or depth > len(PurePosixPath(uri).parts):
+                names[uri] = forms[uri]
+        left = [uri for uri in left if uri not in names]
+        depth += 1
+    return names
+
+
+def _name_at(source_uri: str, depth: int) -> str:
+    path = PurePosixPath(source_uri)
+    return path.stem if depth == 0 else "/".join(path.parts[-depth:])

@@ -1,0 +1,84 @@
+"""Which recordings are meant: files, folders, globs and manifests become a list of paths.
+
+Nothing is opened here but folders and manifests; what the recordings hold is for `probe`.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from glob import glob, has_magic
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .asf .avi .dav .dv .flv .h264 .h265 .hevc .ivf .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts"
+    " .mxf .nut .ogv .ts .vob .webm .wmv".split()
+)
+MANIFEST_COLUMN = "source_uri"
+
+
+def find_recordings(inputs: Sequence[str]) -> list[str]:
+    """Return the absolute paths of the recordings that `inputs` name, each once, sorted by path.
+
+    Args:
+        inputs: Paths of files, folders (searched for video files), globs, and manifests: `.csv`
+            files with a column `source_uri`, or with one path a line.
+
+    Raises:
+        ConfigError: An input does not exist, or names no recording.
+    """
+    if not inputs:
+        raise ConfigError("no input: give --input a file, a folder, a glob or a manifest .csv")
+    found = {str(Path(path).absolute()) for given in inputs for path in _expand(given)}
+    return sorted(found)
+
+
+def _expand(given: str) -> Iterable[str]:
+    if "://" in given:
+        raise ConfigError(f"input {given!r}: only local paths are read so far, no addresses")
+    path = Path(given)
+    if path.is_dir():
+        return _search(path)
+    if path.exists():
+        return _manifest(path) if path.suffix.lower() == ".csv" else [given]
+    if has_magic(given):
+        matches = [match for match in glob(given, recursive=True) if not Path(match).is_dir()]
+        if matches:
+            return matches
+        raise ConfigError(f"input {given!r}: the pattern matches no file")
+    raise ConfigError(f"input {given!r}: there is no such file or folder")
+
+
+def _search(folder: Path) -> list[str]:
+    try:
+        files = [str(p) for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES]
+    except OSError as error:
+        raise ConfigError(f"input {str(folder)!r}: {error.strerror}") from error
+    if not files:
+        raise ConfigError(
+            f"input {str(folder)!r}: the folder holds no video file "
+            f"({' '.join(sorted(VIDEO_SUFFIXES))})"
+        )
+    return files
+
+
+def _manifest(path: Path) -> list[str]:
+    """Read the recordings of a manifest; relative paths in it start at its folder."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            recordings = list(_rows(csv.reader(lines)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"manifest {str(path)!r}: {error}") from error
+    if not recordings:
+        raise ConfigError(f"manifest {str(path)!r} names no recording")
+    # A recording that a manifest names and that is not there is a failure of that recording.
+    return [str(path.parent / recording) for recording in recordings]
+
+
+def _rows(rows: Iterator[list[str]]) -> Iterator[str]:
+    column = 0
+    for number, row in enumerate(rows):
+        if number == 0 and MANIFEST_COLUMN in row:
+            column = row.index(MANIFEST_COLUMN)
+        elif len(row) > column and row[column].strip():
+            yield row[column].strip()

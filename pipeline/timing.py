@@ -1,0 +1,53 @@
+"""How long a step took: spans that travel with the work, so that a retry is counted once."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """One step's work on one stretch of footage.
+
+    Attributes:
+        step: The step's name: "demux", "decode", "detect", "track", "write".
+        wall_s: Elapsed seconds, waiting for neighbours not included.
+        cpu_s: CPU seconds of the process while the span was open, all threads.
+        frames: Frames that the step handled.
+    """
+
+    step: str
+    wall_s: float
+    cpu_s: float
+    frames: int
+
+
+class Stopwatch:
+    """Adds up the time of one step over pieces of work; `span` reads it out and starts afresh."""
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+        self._wall_s = 0.0
+        self._cpu_s = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time spent in the `with` block."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self._wall_s += time.perf_counter() - wall
+            self._cpu_s += time.process_time() - cpu
+
+    def span(self, *, frames: int) -> Span:
+        """Return what was counted since the last call, as a span over `frames` frames."""
+        span = Span(step=self._step, wall_s=self._wall_s, cpu_s=self._cpu_s, frames=frames)
+        self._wall_s = self._cpu_s = 0.0
+        return span
+
+
+def total_s(spans: Iterator[Span] | list[Span] | tuple[Span, ...], step: str) -> float:
+    """Return the wall seconds of `step` summed over `spans`."""
+    return sum(span.wall_s for span in spans if span.step == step)
