@@ -310,6 +310,7 @@ class _BatchBuilder:
                 wanted=segment.wanted,
             ),
             letterbox=segment.footage.letterbox,
+            positions=np.array(self._rows, np.int64),
             frame_index=segment.frame_index[self._rows],
             pts_s=segment.pts_s[self._rows],
             pixels=self._pixels[: len(self._rows)],

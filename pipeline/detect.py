@@ -118,6 +118,7 @@ class Detector:
             boxes = batch.letterbox.to_source(found.xyxy)
         return Detections(
             stretch=batch.stretch,
+            positions=batch.positions,
             frame_index=batch.frame_index,
             pts_s=batch.pts_s,
             frame_row=found.frame_row,

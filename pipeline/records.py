@@ -200,8 +200,9 @@ class FrameBatch:
     Attributes:
         stretch: Where it lies in its segment.
         letterbox: The fit, and so the shape of `pixels`.
-        frame_index: (k,) int64, numbers of the frames that decoded; k may be less than the
+        positions: (k,) int64, positions of the frames that decoded; k may be less than the
             stretch's length, and `failures` says why.
+        frame_index: (k,) int64, their numbers in the video track.
         pts_s: (k,) float64, presentation times in seconds.
         pixels: (k, padded_height, padded_width, 3) uint8 RGB; may be a read-only view of memory
             that the runner owns.
@@ -211,6 +212,7 @@ class FrameBatch:
 
     stretch: Stretch
     letterbox: Letterbox
+    positions: Int64s
     frame_index: Int64s
     pts_s: Float64s
     pixels: NDArray[np.uint8] = field(repr=False)
@@ -230,7 +232,8 @@ class Detections:
 
     Attributes:
         stretch: Where the frames lie.
-        frame_index: (k,) int64, every frame that was looked at, with or without a box.
+        positions: (k,) int64, of every frame that was looked at, with or without a box.
+        frame_index: (k,) int64, their numbers in the video track.
         pts_s: (k,) float64, their presentation times.
         frame_row: (n,) int64, for each box the row of its frame in `frame_index`, ascending.
         boxes: (n, 4) float32, x_min, y_min, x_max, y_max.
@@ -241,6 +244,7 @@ class Detections:
     """
 
     stretch: Stretch
+    positions: Int64s
     frame_index: Int64s
     pts_s: Float64s
     frame_row: Int64s
@@ -273,3 +277,37 @@ class FootageEnd:
     segments: int
     failures: tuple[Failure, ...] = ()
     spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """A track in a frame.
+
+    Attributes:
+        box: (4,) float64, x_min, y_min, x_max, y_max in source pixels.
+        confidence: Score of the box, or None where it is interpolated.
+    """
+
+    track_id: int
+    class_id: int
+    box: Float64s
+    confidence: float | None
+
+    @property
+    def is_interpolated(self) -> bool:
+        """Whether the track was not seen in this frame."""
+        return self.confidence is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedFrame:
+    """A frame that was looked at, and the tracks in it.
+
+    Attributes:
+        time_s: Seconds on the camera's own clock.
+    """
+
+    frame_index: int
+    pts_s: float
+    time_s: float
+    observations: list[Observation] = field(default_factory=list)

@@ -1,0 +1,140 @@
+"""Put batches back in order, each frame once, whatever order, splits and repeats they come in.
+
+The unit that is given on is a whole segment, since a segment whose decoding killed a process is set
+aside whole: what part of it had been seen by then is chance.
+
+    arrives     seg 1 [0,10)   seg 0 [10,16)   seg 0 [0,10)   seg 0 [0,10)   seg 1 [10,20)
+    given on                                   segment 0      (seen)         segment 1
+
+It holds boxes, never pixels. A retried segment may be split otherwise: intervals are cut at what is
+there already.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from pipeline.records import Detections, Failure, FootageEnd, FootageKey, Gap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WholeSegment:
+    """A segment's detections in order, or the failure that it was set aside for.
+
+    `parts` are empty if the segment was set aside.
+    """
+
+    footage: FootageKey
+    index: int
+    parts: tuple[Detections, ...]
+    failures: tuple[Failure, ...]
+
+
+@dataclass(slots=True)
+class _Arriving:
+    """What has come of a segment so far: disjoint parts, by their first position."""
+
+    wanted: int
+    parts: dict[int, Detections | Gap] = field(default_factory=dict)
+
+    def covered(self) -> int:
+        return sum(part.stretch.stop - part.stretch.start for part in self.parts.values())
+
+    def add(self, arrival: Detections | Gap) -> None:
+        """Take what is new of an arrival."""
+        start, stop = arrival.stretch.start, arrival.stretch.stop
+        taken = sorted(
+            (p.stretch.start, p.stretch.stop)
+            for p in self.parts.values()
+            if p.stretch.start < stop and p.stretch.stop > start
+        )
+        for begin, end in [*taken, (stop, stop)]:
+            if start < begin:
+                self.parts[start] = _slice(arrival, start, begin)
+            start = max(start, end)
+
+
+def _slice(part: Detections | Gap, start: int, stop: int) -> Detections | Gap:
+    """Return positions [start, stop) of a part; what failed in it goes with its first frame."""
+    stretch = replace(part.stretch, start=start, stop=stop)
+    if stretch == part.stretch:
+        return part
+    if isinstance(part, Gap):
+        return replace(part, stretch=stretch)
+    frames = np.flatnonzero((part.positions >= start) & (part.positions < stop))
+    boxes = np.flatnonzero(np.isin(part.frame_row, frames))
+    has_first = start == part.stretch.start
+    return replace(
+        part,
+        stretch=stretch,
+        positions=part.positions[frames],
+        frame_index=part.frame_index[frames],
+        pts_s=part.pts_s[frames],
+        frame_row=np.searchsorted(frames, part.frame_row[boxes]),
+        boxes=part.boxes[boxes],
+        confidence=part.confidence[boxes],
+        class_id=part.class_id[boxes],
+        failures=part.failures if has_first else (),
+        spans=part.spans if has_first else (),
+    )
+
+
+class ReorderBuffer:
+    """Gives on the segments of one footage in order."""
+
+    def __init__(self, footage: FootageKey) -> None:
+        self._footage = footage
+        self._next = 0
+        self._arriving: dict[int, _Arriving] = {}
+        self._end: FootageEnd | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the footage's end is known and every segment was given on."""
+        return self._end is not None and self._next >= self._end.segments
+
+    @property
+    def end(self) -> FootageEnd | None:
+        """The mark of the footage's end, once it came."""
+        return self._end
+
+    def push(self, arrival: Detections | Gap | FootageEnd) -> Iterator[WholeSegment]:
+        """Take an arrival; yield the segments that are now whole and next in order."""
+        if isinstance(arrival, FootageEnd):
+            self._end = arrival
+            return
+        segment = arrival.stretch.segment
+        if segment < self._next:
+            return
+        waiting = self._arriving.setdefault(segment, _Arriving(arrival.stretch.wanted))
+        waiting.add(arrival)
+        while (first := self._arriving.get(self._next)) and first.covered() == first.wanted:
+            yield self._whole(self._arriving.pop(self._next))
+            self._next += 1
+
+    def missing(self) -> list[int]:
+        """Return the segments that have not come whole; complete only once the end is known."""
+        stop = self._end.segments if self._end else max(self._arriving, default=self._next - 1) + 1
+        return [
+            index
+            for index in range(self._next, stop)
+            if index not in self._arriving
+            or self._arriving[index].covered() < self._arriving[index].wanted
+        ]
+
+    def _whole(self, segment: _Arriving) -> WholeSegment:
+        parts = [segment.parts[start] for start in sorted(segment.parts)]
+        detections = tuple(part for part in parts if isinstance(part, Detections))
+        gap = next((part for part in parts if isinstance(part, Gap)), None)
+        if gap is not None:
+            failure = replace(gap.failure, frames=segment.wanted)
+            return WholeSegment(
+                footage=self._footage, index=self._next, parts=(), failures=(failure,)
+            )
+        return WholeSegment(
+            footage=self._footage,
+            index=self._next,
+            parts=detections,
+            failures=tuple(failure for part in detections for failure in part.failures),
+        )
