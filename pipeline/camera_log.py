@@ -9,6 +9,7 @@ recording to the next: the tracker stays, and a short gap between two recordings
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ from pipeline.records import (
 )
 from pipeline.refine import Refiner
 from pipeline.reorder import ReorderBuffer, WholeSegment
-from pipeline.sink import PartWriter, part_name
-from pipeline.tables import Provenance, table, timestamp
+from pipeline.sink import PartWriter, part_name, write_table
+from pipeline.tables import Provenance, rows_table, table, timestamp
 from pipeline.timing import Span, Stopwatch
 from pipeline.track import TRACKERS, UNTRACKED, TrackSettings
 
@@ -40,14 +41,7 @@ class LogSettings:
     track: TrackSettings
     class_names: tuple[str, ...]
     provenance: Provenance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimedSpan:
-    """A span, and which segment it was spent on (None: on the whole footage)."""
-
-    segment: int | None
-    span: Span
+    attempt_id: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,7 +56,7 @@ class FootageResult:
     movements: int = 0
     detections: int = 0
     failures: list[Failure] = field(default_factory=list)
-    spans: list[TimedSpan] = field(default_factory=list)
+    step_s: dict[str, float] = field(default_factory=dict)
 
 
 class _OpenFootage:
@@ -74,6 +68,7 @@ class _OpenFootage:
         self.waiting: deque[WholeSegment] = deque()
         self.result = FootageResult(footage=footage)
         self.track_ids: set[int] = set()
+        self.metrics: list[dict[str, object]] = []
         name = part_name(footage.source_uri, footage.track.video_track)
         self.part = PartWriter(settings.output, footage.key.camera_id, name, settings.provenance)
 
@@ -108,6 +103,11 @@ class CameraLog:
         self._advance()
         return self._frames_done() - before
 
+    @property
+    def finished(self) -> int:
+        """How many footages are finished."""
+        return self._current
+
     def _frames_done(self) -> int:
         return sum(o.result.frames + o.result.frames_failed for o in self._open)
 
@@ -125,9 +125,10 @@ class CameraLog:
         """Track the frames of a segment and write their rows."""
         result = current.result
         frames: list[TrackedFrame] = []
+        spans: list[Span] = []
         for part in segment.parts:
             result.frames += len(part.frame_index)
-            result.spans += [TimedSpan(segment=segment.index, span=span) for span in part.spans]
+            spans += part.spans
             with self._track_watch.running():
                 for frame in self._tracked(current.footage, part):
                     frames.extend(self._refiner.push(frame))
@@ -137,9 +138,31 @@ class CameraLog:
         self._fail(result, segment.failures)
         self._write_movements(current, frames)
         count = sum(len(part.frame_index) for part in segment.parts)
-        for watch in (self._track_watch, self._write_watch):
-            span = watch.span(frames=count)
-            result.spans.append(TimedSpan(segment=segment.index, span=span))
+        spans += [watch.span(frames=count) for watch in (self._track_watch, self._write_watch)]
+        self._measure(current, segment.index, spans)
+
+    def _measure(
+        self, current: _OpenFootage, segment: int | None, spans: Sequence[Span]
+    ) -> None:
+        """Add spans to the footage's metrics, one row for each step of a segment."""
+        for step in dict.fromkeys(span.step for span in spans):
+            same = [span for span in spans if span.step == step]
+            wall_s = sum(span.wall_s for span in same)
+            current.result.step_s[step] = current.result.step_s.get(step, 0.0) + wall_s
+            current.metrics.append(
+                {
+                    "attempt_id": self._settings.attempt_id,
+                    "time": datetime.now(UTC),
+                    "step": step,
+                    "source_uri": current.footage.source_uri,
+                    "camera_id": current.footage.key.camera_id,
+                    "video_track": current.footage.track.video_track,
+                    "segment": segment,
+                    "wall_s": wall_s,
+                    "cpu_s": sum(span.cpu_s for span in same),
+                    "frames": sum(span.frames for span in same),
+                }
+            )
 
     def _clock_s(self, footage: Footage, pts_s: float) -> float:
         """Return the camera's own time: since its first recording began, if starts are known."""
@@ -212,7 +235,7 @@ class CameraLog:
         end, result = current.buffer.end, current.result
         if end is not None:
             self._fail(result, end.failures)
-            result.spans += [TimedSpan(segment=None, span=span) for span in end.spans]
+            self._measure(current, None, end.spans)
         self._current += 1
         self._write_movements(current, list(self._refiner.flush()))
         if not self._goes_on(current.footage):
@@ -220,8 +243,14 @@ class CameraLog:
             current.part.write("tracks", self._movement.ended(all_of_them=True))
         with self._write_watch.running():
             current.part.commit()
-        span = self._write_watch.span(frames=0)
-        result.spans.append(TimedSpan(segment=None, span=span))
+        self._measure(current, None, [self._write_watch.span(frames=0)])
+        write_table(
+            self._settings.output,
+            "metrics",
+            rows_table("metrics", current.metrics),
+            f"{self._settings.attempt_id}-{current.part.name}",
+            self._settings.provenance,
+        )
         result.tracks = len(current.track_ids)
         result.movements = current.part.rows.get("movements", 0)
         result.detections = current.part.rows.get("detections", 0)

@@ -309,6 +309,8 @@ class _BatchBuilder:
                 stop=self._stop,
                 wanted=segment.wanted,
             ),
+            source_uri=segment.footage.source_uri,
+            video_track=segment.footage.track.video_track,
             letterbox=segment.footage.letterbox,
             positions=np.array(self._rows, np.int64),
             frame_index=segment.frame_index[self._rows],

@@ -199,6 +199,8 @@ class FrameBatch:
 
     Attributes:
         stretch: Where it lies in its segment.
+        source_uri: The recording.
+        video_track: The video track's number in it.
         letterbox: The fit, and so the shape of `pixels`.
         positions: (k,) int64, positions of the frames that decoded; k may be less than the
             stretch's length, and `failures` says why.
@@ -211,6 +213,8 @@ class FrameBatch:
     """
 
     stretch: Stretch
+    source_uri: str
+    video_track: int
     letterbox: Letterbox
     positions: Int64s
     frame_index: Int64s

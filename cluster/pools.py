@@ -1,0 +1,73 @@
+"""How many workers each step gets, and what they ask of a node: described here, built in `dataflow`.
+
+A pool's `cpus` and `gpus` are what Ray's scheduler reckons with. On a CPU the detector's threads take
+all cores and decoding fills the gaps, so the shares of a node are set to let every step run at once.
+Decode and detect ask for different shares: with equal ones Ray fuses them into one process.
+"""
+
+from dataclasses import dataclass
+
+from cluster.session import Node
+
+_FRAMES_A_CPU_DECODES_WHILE_ONE_DETECTS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Workers of a step: how many over the whole cluster, and what each asks for."""
+
+    size: int
+    cpus: float
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pools:
+    """The workers of a job."""
+
+    demux: Pool
+    decode: Pool
+    detect: Pool
+    track: Pool
+    push: Pool
+    threads: int
+
+
+def decoders_for(node_cpus: float, device: str) -> int:
+    """Return how many decoders a node's cores can feed, memory aside."""
+    if device == "cuda":
+        return max(1, int(node_cpus) - 2)
+    return max(1, int(node_cpus) // _FRAMES_A_CPU_DECODES_WHILE_ONE_DETECTS)
+
+
+def plan_pools(
+    nodes: list[Node], device: str, *, cameras: int, decoders: int, detectors: int | None = None
+) -> Pools:
+    """Describe the workers for a cluster.
+
+    Args:
+        nodes: The cluster's nodes, as they are now.
+        device: "cuda": a detector on each GPU; "cpu": one on each node, with all its cores.
+        cameras: How many cameras there are to track.
+        decoders: Decoders on each node.
+        detectors: How many detectors instead, over the whole cluster.
+    """
+    least = min(node.cpus for node in nodes) or 1.0
+    hosts = [node for node in nodes if node.gpus >= 1] if device == "cuda" else nodes
+    usual = sum(int(node.gpus) for node in hosts) if device == "cuda" else len(hosts)
+    size = detectors or usual
+    # More than half of a node each, so that no node gets two; where several are asked for, shares.
+    share = 0.5 * least * usual / max(size, usual)
+    detect = (
+        Pool(size=size, cpus=0.5, gpus=usual / max(size, usual))
+        if device == "cuda"
+        else Pool(size=size, cpus=round(max(0.05, share), 2))
+    )
+    return Pools(
+        demux=Pool(size=len(nodes), cpus=0.1),
+        decode=Pool(size=decoders * len(nodes), cpus=round(max(0.1, 0.2 * least / decoders), 2)),
+        detect=detect,
+        track=Pool(size=min(cameras, max(4, int(sum(n.cpus for n in nodes)))), cpus=0.0),
+        push=Pool(size=2 * len(nodes), cpus=0.02),
+        threads=max(1, int(least * usual / max(size, usual))),
+    )

@@ -1,0 +1,110 @@
+"""The Ray session of a job: a local one is started, or a cluster is joined; either keeps quiet."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from pipeline.errors import ConfigError
+
+NAMESPACE = "footfall"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What a node of the cluster has."""
+
+    node_id: str
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A connection to Ray.
+
+    Attributes:
+        nodes: The nodes that are alive.
+        is_local: We started it, for this job alone.
+    """
+
+    nodes: tuple[Node, ...]
+    is_local: bool
+
+
+def under_ray_job() -> bool:
+    """Say whether this process is the entrypoint of a job submitted to a Ray cluster."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def local_cpus() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def open_session(object_store_bytes: int, address: str | None) -> Iterator[Session]:
+    """Start a local Ray, or join the cluster at `address`, and leave it at the end.
+
+    Args:
+        object_store_bytes: Size of the object store of a local Ray.
+        address: Of a cluster; None means the one whose job this is, or else a local one.
+
+    Raises:
+        ConfigError: There is no cluster at the address.
+    """
+    _be_quiet()
+    if ray.is_initialized():
+        # Whoever initialised it, a test suite for one, also ends it.
+        yield Session(nodes=_nodes(), is_local=False)
+        return
+    address = address or ("auto" if under_ray_job() else None)
+    try:
+        if address is None:
+            _start_local(object_store_bytes)
+        else:
+            ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"address {address!r}: no Ray cluster answers there: {reason}") from error
+    try:
+        yield Session(nodes=_nodes(), is_local=address is None)
+    finally:
+        ray.shutdown()
+
+
+def _start_local(object_store_bytes: int) -> None:
+    ray.init(
+        address="local",
+        namespace=NAMESPACE,
+        object_store_memory=object_store_bytes,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        # Spilling would hide that the cap does not hold, and fill a disk.
+        _system_config={"automatic_object_spilling_enabled": False},
+    )
+
+
+def _be_quiet() -> None:
+    """Keep Ray's own lines in its log files; RAY_ variables count for the workers too."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "False")
+    for name in ("ray", "ray.data", "ray.rllib", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _nodes() -> tuple[Node, ...]:
+    return tuple(
+        Node(
+            node_id=node["NodeID"],
+            cpus=node["Resources"].get("CPU", 0.0),
+            gpus=node["Resources"].get("GPU", 0.0),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    )

@@ -1,0 +1,215 @@
+"""The steps as Ray Data runs them: a block of one record in, blocks of one record out.
+
+What fails in a step leaves it in band, as a gap, so that nothing vanishes and nobody waits. Each try
+is announced to the supervisor first: a try that killed its process is known, although nothing of the
+process is left to tell.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from cluster.rows import from_rows, to_row
+from cluster.supervisor import MOST_ATTEMPTS, AttemptKey
+from pipeline.decode import DecodeSettings, decode, segment_failure
+from pipeline.demux import DemuxSettings, cut
+from pipeline.detect import DetectSettings, Detector
+from pipeline.errors import StepError
+from pipeline.isolate import isolated
+from pipeline.letterbox import Letterbox
+from pipeline.records import (
+    Failure,
+    Footage,
+    FrameBatch,
+    Gap,
+    Segment,
+    Stretch,
+)
+from pipeline.warmup import WARM_UP_KEY, warm_up_segment
+from pipeline.weights import install
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """Work without footage: one full-size batch through every step."""
+
+    letterbox: Letterbox
+    frames: int
+
+
+Work = WarmUp | tuple[Footage, ...]
+
+
+def demux_stage(rows: pa.Table, settings: DemuxSettings, supervisor: Any) -> Iterator[pa.Table]:  # noqa: ANN401
+    """Cut the wanted video tracks of one recording; real footage waits until the job is warm."""
+    for work in from_rows(rows):
+        if isinstance(work, WarmUp):
+            yield to_row(warm_up_segment(work.letterbox, work.frames))
+        else:
+            ray.get(supervisor.wait_for_gate.remote())
+            for item in cut(work, settings):
+                yield to_row(item)
+
+
+def decode_stage(rows: pa.Table, settings: DecodeSettings, supervisor: Any) -> Iterator[pa.Table]:  # noqa: ANN401
+    """Decode one segment; marks of a footage's end pass through."""
+    for item in from_rows(rows):
+        if isinstance(item, Segment):
+            for part in decode_with_retries(item, settings, RemoteTries(supervisor)):
+                yield to_row(part)
+        else:
+            yield to_row(item)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTries:
+    """The supervisor's counting of tries, as seen from a worker."""
+
+    supervisor: Any
+
+    def begin(self, key: AttemptKey) -> int:
+        """Announce a try; return how many before it did not end."""
+        node_id = ray.get_runtime_context().get_node_id()
+        return int(ray.get(self.supervisor.begin.remote(key, node_id)))
+
+    def end(self, key: AttemptKey) -> None:
+        """Say that the work is done."""
+        ray.get(self.supervisor.end.remote(key))
+
+
+def decode_with_retries(
+    segment: Segment,
+    settings: DecodeSettings,
+    tries: RemoteTries,
+    run_isolated: Callable[..., Iterator[Any]] = isolated,
+) -> Iterator[FrameBatch | Gap]:
+    """Decode a segment, in a child process once it has killed or failed one try, or set it aside.
+
+    Whatever happens, item i is about positions [i * batch_size, (i + 1) * batch_size). Ray hands on
+    the items of a task that died once only, told by their number: so those of its next try must be
+    about the same frames.
+    """
+    key = AttemptKey(
+        camera_id=segment.footage.key.camera_id,
+        sequence=segment.footage.key.sequence,
+        segment=segment.index,
+        step="decode",
+    )
+    error: Exception = StepError("its process died")
+    given = 0
+    while (failed := tries.begin(key)) < MOST_ATTEMPTS:
+        source = decode if failed == 0 else run_isolated
+        arguments = (segment, settings) if failed == 0 else (decode, segment, settings)
+        try:
+            for number, batch in enumerate(source(*arguments)):
+                if number == given:
+                    given += 1
+                    yield batch
+        except Exception as raised:  # noqa: BLE001 -- whatever it was, it is recorded in the gap
+            error = raised
+        else:
+            tries.end(key)
+            return
+    failure = replace(
+        segment_failure(
+            segment,
+            error,
+            first=int(segment.frame_index[0]),
+            last=int(segment.frame_index[-1]),
+            frames=segment.wanted,
+        ),
+        attempts=MOST_ATTEMPTS,
+    )
+    for stretch in _stretches(segment, settings.batch_size)[given:]:
+        yield Gap(stretch=stretch, failure=failure, spans=segment.spans * (stretch.start == 0))
+    tries.end(key)
+
+
+def _stretches(segment: Segment, batch_size: int) -> list[Stretch]:
+    return [
+        Stretch(
+            footage=segment.footage.key,
+            segment=segment.index,
+            start=start,
+            stop=min(start + batch_size, segment.wanted),
+            wanted=segment.wanted,
+        )
+        for start in range(0, segment.wanted, batch_size)
+    ]
+
+
+class DetectStage:
+    """A detector in an actor: the model is loaded once, each call gets one frame batch."""
+
+    def __init__(
+        self,
+        settings: DetectSettings,
+        content: Any,  # noqa: ANN401 -- a reference to bytes
+        shapes: list[tuple[int, int]],
+        supervisor: Any,  # noqa: ANN401
+    ) -> None:
+        """Load the model and run a full batch of each input size.
+
+        Args:
+            settings: Of the detector.
+            content: The weights' file in the object store: nodes need not share a disk for them.
+            shapes: (height, width) of the inputs that will come.
+            supervisor: Counts the tries.
+        """
+        weights = install(settings.weights, lambda: bytes(ray.get(content)))
+        self._settings = replace(settings, weights=weights)
+        self._detector = Detector(self._settings)
+        self._tries = RemoteTries(supervisor)
+        for height, width in shapes:
+            self._detector.warm_up(height, width)
+
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Detect in the frame batch of one row; everything else passes through."""
+        for item in from_rows(rows):
+            yield to_row(self._detect(item) if isinstance(item, FrameBatch) else item)
+
+    def _detect(self, batch: FrameBatch) -> object:
+        place = batch.stretch
+        if place.footage == WARM_UP_KEY:
+            return self._detector.detect(batch)
+        key = AttemptKey(
+            camera_id=place.footage.camera_id,
+            sequence=place.footage.sequence,
+            segment=place.segment,
+            step="detect",
+            start=place.start,
+        )
+        error: Exception = StepError("its process died")
+        while self._tries.begin(key) < MOST_ATTEMPTS:
+            try:
+                if self._settings.fault:
+                    self._settings.fault.strike("detect", batch.video_track, place.segment)
+                found = self._detector.detect(batch)
+            except Exception as raised:  # noqa: BLE001 -- whatever it was, it is recorded in the gap
+                error = raised
+            else:
+                self._tries.end(key)
+                return found
+        self._tries.end(key)
+        return Gap(stretch=place, failure=_detect_failure(batch, error), spans=batch.spans)
+
+
+def _detect_failure(batch: FrameBatch, error: Exception) -> Failure:
+    numbers = batch.frame_index
+    return Failure(
+        source_uri=batch.source_uri,
+        video_track=batch.video_track,
+        camera_id=batch.stretch.footage.camera_id,
+        step="detect",
+        error_class=type(error).__name__,
+        message=str(error),
+        first_frame=int(numbers[0]) if len(numbers) else None,
+        last_frame=int(numbers[-1]) if len(numbers) else None,
+        frames=batch.stretch.stop - batch.stretch.start,
+        attempts=MOST_ATTEMPTS,
+    )
+
+

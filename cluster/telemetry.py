@@ -1,0 +1,111 @@
+"""How much memory a job takes on each node, sampled while it runs."""
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from cluster.memory import MIB, family, memory_of
+
+SAMPLE_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySample:
+    """The memory of a job on a node at a moment, in MiB.
+
+    Attributes:
+        time: Unix time.
+        used_mb: Sum of the PSS of the job's processes, Ray's included.
+        object_store_mb: What of the shared object store's files is in memory.
+    """
+
+    time: float
+    used_mb: float
+    object_store_mb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeMemory:
+    """The memory of a job on one node.
+
+    Attributes:
+        sampling_s: Seconds that the measurement itself took.
+    """
+
+    node: str
+    samples: tuple[MemorySample, ...]
+    sampling_s: float
+
+
+class NodeMonitor:
+    """Samples the memory of the job's processes on its node; one on each node.
+
+    A worker's parent is the node's raylet, so the raylet's descendants are all the workers there.
+    """
+
+    def __init__(self, node: str, driver_pid: int | None) -> None:
+        """Begin to sample; `driver_pid` is the driver's if it runs on this node."""
+        self._node = node
+        self._roots = [os.getppid(), *([driver_pid] if driver_pid else [])]
+        self._samples: list[MemorySample] = []
+        self._sampling_s = 0.0
+        self._lock = threading.Lock()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self.sample()
+            time.sleep(SAMPLE_EVERY_S)
+
+    def sample(self) -> MemorySample:
+        """Measure now."""
+        began = time.perf_counter()
+        processes = {p.pid: p for root in self._roots for p in family(root)}
+        for process in _rays_own(self._roots[0]):
+            processes.setdefault(process.pid, process)
+        sample = MemorySample(
+            time=time.time(),
+            used_mb=memory_of(list(processes.values())),
+            object_store_mb=_store_mb(self._roots[0]),
+        )
+        with self._lock:
+            self._samples.append(sample)
+            self._sampling_s += time.perf_counter() - began
+        return sample
+
+    def report(self) -> NodeMemory:
+        """Return all samples so far."""
+        with self._lock:
+            return NodeMemory(
+                node=self._node, samples=tuple(self._samples), sampling_s=self._sampling_s
+            )
+
+
+def _rays_own(raylet: int) -> list[psutil.Process]:
+    """Return the processes of Ray itself beside a raylet: on a head node its control service."""
+    try:
+        parent = psutil.Process(raylet).parent()
+        siblings = parent.children() if parent and parent.pid > 1 else []
+        if parent and parent.pid == 1:
+            siblings = [p for p in parent.children() if p.name() in ("gcs_server", "raylet")]
+    except psutil.Error:
+        return []
+    return siblings
+
+
+def _store_mb(raylet: int) -> float:
+    """Return the resident size of the object store, from the raylet's mappings of /dev/shm."""
+    resident_kib, in_store = 0, False
+    try:
+        for line in Path(f"/proc/{raylet}/smaps").read_text().splitlines():
+            if "-" in line.split(" ", 1)[0]:
+                in_store = "plasma" in line or "/dev/shm/" in line
+            elif in_store and line.startswith("Rss:"):
+                resident_kib += int(line.split()[1])
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return 0.0
+    return resident_kib * 1024 / MIB
