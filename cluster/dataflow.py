@@ -22,12 +22,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.memory import MemoryPlan, apply_to_ray_data
 from cluster.pools import Pools
+from cluster.push import TrackingSink
 from cluster.rows import to_row
 from cluster.session import Session
 from cluster.stages import DetectStage, WarmUp, Work, decode_stage, demux_stage
 from cluster.supervisor import Progress, Supervisor
 from cluster.telemetry import NodeMemory, NodeMonitor
-from cluster.tracking import CameraLogs, TrackingSink
+from cluster.tracking import CameraLogs
 from pipeline.camera_log import FootageResult, LogSettings
 from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings
@@ -123,8 +124,6 @@ def build(spec: DataflowSpec, supervisor: Any, weights: Any) -> ray.data.Dataset
             num_cpus=pools.demux.cpus,
             **whole_blocks,
         )
-        # One task a segment: without it segments that wait are handed to one task together.
-        .repartition(target_num_rows_per_block=1)
         .map_batches(
             decode_stage,
             fn_args=(spec.decode, supervisor),
@@ -154,7 +153,9 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
     done = threading.Event()
     watcher = threading.Thread(target=actors.watch, args=(watch, done), daemon=True)
     try:
-        dataset = build(spec, actors.supervisor, ray.put(Path(spec.detect.weights.path).read_bytes()))
+        dataset = build(
+            spec, actors.supervisor, ray.put(Path(spec.detect.weights.path).read_bytes())
+        )
         sink = TrackingSink(actors.of_camera, actors.supervisor)
         watcher.start()
         dataset.write_datasink(

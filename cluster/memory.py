@@ -11,11 +11,12 @@ context, and the one that reads how much memory processes have.
 import gc
 import math
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from ray.data import DataContext, ExecutionResources
 
 MIB = 1 << 20
 # Ray refuses a smaller store.
@@ -69,6 +70,9 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int) -> None:
 
     Ray's own limit is silently the lesser of ours and half the store, unless the fraction is raised.
     """
+    # Imported here: Ray Data costs a second and 100 MB, and whoever only measures needs none of it.
+    from ray.data import DataContext, ExecutionResources  # noqa: PLC0415
+
     context = DataContext.get_current()
     # A block is closed at the first row that reaches this size: each row is a block of its own.
     context.target_max_block_size = 1
@@ -83,26 +87,40 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int) -> None:
     context.print_on_execution_start = False
 
 
-def in_force(plan: MemoryPlan, nodes: int) -> bool:
-    """Say whether Ray Data will keep to the plan, as far as it tells."""
-    limits = DataContext.get_current().execution_options.resource_limits
-    return limits.object_store_memory == plan.in_flight_bytes * nodes
+class MemoryMeter:
+    """Measures the memory of processes as their PSS: each shared page is counted once.
 
-
-def memory_of(processes: list[psutil.Process]) -> float:
-    """Return the memory of processes in MiB: the sum of their PSS, each shared page counted once.
-
-    A process that ends while it is read counts nothing.
+    The kernel walks all pages of a process to tell its PSS, some milliseconds for a large one. So a
+    process is read again when its resident size has changed by more than `tolerance_bytes`, and
+    otherwise only every `READ_AGAIN` calls, for its share of common pages may have.
     """
-    return sum(_pss_kib(process.pid) for process in processes) / 1024
+
+    READ_AGAIN = 10
+
+    def __init__(self, tolerance_bytes: int = MIB) -> None:
+        self._tolerance_bytes = tolerance_bytes
+        self._known: dict[int, tuple[int, int, int]] = {}
+
+    def total_mb(self, processes: Iterable[psutil.Process]) -> float:
+        """Return the sum over processes, in MiB; one that has just ended counts nothing."""
+        known, self._known = self._known, {}
+        for process in processes:
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
+                rss = process.memory_info().rss
+                before_rss, pss, age = known.get(process.pid, (-1, 0, self.READ_AGAIN))
+                if age >= self.READ_AGAIN or abs(rss - before_rss) > self._tolerance_bytes:
+                    before_rss, pss, age = rss, _pss_bytes(process.pid), 0
+                self._known[process.pid] = before_rss, pss, age + 1
+        return sum(pss for _, pss, _ in self._known.values()) / MIB
 
 
-def _pss_kib(pid: int) -> int:
+def _pss_bytes(pid: int) -> int:
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return 0
-    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
+    lines = (line.split() for line in text.splitlines())
+    return next((int(words[1]) * 1024 for words in lines if words[0] == "Pss:"), 0)
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -116,7 +134,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 def get_memory_usage() -> float:
     """Return the memory of this process and all its descendants, in MiB."""
-    return memory_of(family(os.getpid()))
+    return MemoryMeter(tolerance_bytes=0).total_mb(family(os.getpid()))
 
 
 def cleanup_memory() -> int:

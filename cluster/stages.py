@@ -211,5 +211,3 @@ def _detect_failure(batch: FrameBatch, error: Exception) -> Failure:
         frames=batch.stretch.stop - batch.stretch.start,
         attempts=MOST_ATTEMPTS,
     )
-
-

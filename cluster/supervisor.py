@@ -87,6 +87,4 @@ class Supervisor:
 
     async def progress(self) -> Progress:
         """Return how far the job is."""
-        return Progress(
-            is_warm=self._warm_ups <= 0, frames=self._frames, finished=self._finished
-        )
+        return Progress(is_warm=self._warm_ups <= 0, frames=self._frames, finished=self._finished)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psutil
 
-from cluster.memory import MIB, family, memory_of
+from cluster.memory import MIB, MemoryMeter, family
 
-SAMPLE_EVERY_S = 0.5
+SAMPLE_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,7 @@ class NodeMonitor:
         """Begin to sample; `driver_pid` is the driver's if it runs on this node."""
         self._node = node
         self._roots = [os.getppid(), *([driver_pid] if driver_pid else [])]
+        self._meter = MemoryMeter()
         self._samples: list[MemorySample] = []
         self._sampling_s = 0.0
         self._lock = threading.Lock()
@@ -63,18 +64,18 @@ class NodeMonitor:
 
     def sample(self) -> MemorySample:
         """Measure now."""
-        began = time.perf_counter()
+        began = time.thread_time()
         processes = {p.pid: p for root in self._roots for p in family(root)}
         for process in _rays_own(self._roots[0]):
             processes.setdefault(process.pid, process)
         sample = MemorySample(
             time=time.time(),
-            used_mb=memory_of(list(processes.values())),
+            used_mb=self._meter.total_mb(processes.values()),
             object_store_mb=_store_mb(self._roots[0]),
         )
         with self._lock:
             self._samples.append(sample)
-            self._sampling_s += time.perf_counter() - began
+            self._sampling_s += time.thread_time() - began
         return sample
 
     def report(self) -> NodeMemory:

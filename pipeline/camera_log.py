@@ -81,9 +81,7 @@ class CameraLog:
         self._settings = settings
         self._open = [_OpenFootage(footage, settings) for footage in footages]
         self._current = 0
-        self._tracker = TRACKERS[settings.track.tracker](
-            settings.track, footages[0].track.rate_fps
-        )
+        self._tracker = TRACKERS[settings.track.tracker](settings.track, footages[0].track.rate_fps)
         self._refiner = Refiner(settings.track.buffer_s)
         self._movement = MovementLog(
             MovementSettings(class_names=settings.class_names, end_s=settings.track.buffer_s)
@@ -141,9 +139,7 @@ class CameraLog:
         spans += [watch.span(frames=count) for watch in (self._track_watch, self._write_watch)]
         self._measure(current, segment.index, spans)
 
-    def _measure(
-        self, current: _OpenFootage, segment: int | None, spans: Sequence[Span]
-    ) -> None:
+    def _measure(self, current: _OpenFootage, segment: int | None, spans: Sequence[Span]) -> None:
         """Add spans to the footage's metrics, one row for each step of a segment."""
         for step in dict.fromkeys(span.step for span in spans):
             same = [span for span in spans if span.step == step]

@@ -54,7 +54,9 @@ class FootageWindow:
         """Whether everything is wanted, so that no start time is needed."""
         return self.since is None and self.until is None and self.hours is None
 
-    def holds(self, start_time: datetime | None, offsets_s: NDArray[np.float64]) -> NDArray[np.bool]:
+    def holds(
+        self, start_time: datetime | None, offsets_s: NDArray[np.float64]
+    ) -> NDArray[np.bool]:
         """Say which frames are wanted.
 
         Args:

@@ -153,20 +153,13 @@ def _packets(
             stream = container.streams.video[0]
             yield stream, _until_flush(container.demux(stream), 0, segment.packets)
         return
-    track = segment.footage.track
-    with copy_video_tracks(
-        segment.footage.source_uri,
-        [track.video_track],
-        unpack_b_frames=track.codec == "mpeg4",
-    ) as copy:
+    with copy_video_tracks(segment.footage.source_uri, [segment.footage.track]) as copy:
         stream = copy.container.streams.video[0]
         first = segment.first_packet
         yield stream, _until_flush(copy.container.demux(stream), first, first + segment.packets)
 
 
-def _until_flush(
-    packets: Iterator[av.Packet], start: int, stop: int
-) -> Iterator[av.Packet | None]:
+def _until_flush(packets: Iterator[av.Packet], start: int, stop: int) -> Iterator[av.Packet | None]:
     """Yield packets [start, stop) and then None."""
     yield from islice((packet for packet in packets if packet.size), start, stop)
     yield None

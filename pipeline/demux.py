@@ -234,12 +234,11 @@ def cut(footages: Sequence[Footage], settings: DemuxSettings) -> Iterator[Segmen
         What cannot be read is in its failures; nothing is raised for bad footage.
     """
     source_uri = footages[0].source_uri
-    tracks = [footage.track.video_track for footage in footages]
-    packed = any(footage.track.codec == "mpeg4" for footage in footages)
+    tracks = [footage.track for footage in footages]
     cutters: list[Cutter] = []
     failures: tuple[Failure, ...] = ()
     try:
-        with copy_video_tracks(source_uri, tracks, unpack_b_frames=packed) as stream:
+        with copy_video_tracks(source_uri, tracks) as stream:
             cutters = [Cutter(f, stream, i, settings) for i, f in enumerate(footages)]
             yield from _read(stream, cutters)
             stream.end()

@@ -28,6 +28,7 @@ import av
 import imageio_ffmpeg
 
 from pipeline.errors import ConfigError, FfmpegError
+from pipeline.records import VideoTrack
 
 # Demuxers of footage. A playlist, concat list or SDP is not among them: it would name other files.
 FORMATS = (
@@ -71,7 +72,9 @@ def find_ffmpeg() -> str:
     Raises:
         ConfigError: Neither runs.
     """
-    candidates = [path for path in (imageio_ffmpeg.get_ffmpeg_exe(), shutil.which("ffmpeg")) if path]
+    candidates = [
+        path for path in (imageio_ffmpeg.get_ffmpeg_exe(), shutil.which("ffmpeg")) if path
+    ]
     versions = [(_version(path), path) for path in candidates]
     best = max(versions, key=lambda pair: pair[0], default=((), ""))
     if not best[0]:
@@ -153,9 +156,8 @@ class Stream:
 @contextmanager
 def copy_video_tracks(
     source_uri: str,
-    video_tracks: Sequence[int],
+    video_tracks: Sequence[VideoTrack],
     *,
-    unpack_b_frames: bool = False,
     executable: str | None = None,
     before_start: Callable[[], None] = die_with_parent,
 ) -> Iterator[Stream]:
@@ -163,9 +165,7 @@ def copy_video_tracks(
 
     Args:
         source_uri: Path of the recording.
-        video_tracks: Their numbers among its video streams, attached pictures not counted; they
-            become the streams 0, 1, ... of the result.
-        unpack_b_frames: Split the packed B-frames of old MPEG-4 files (DivX, Xvid).
+        video_tracks: They become the streams 0, 1, ... of the result.
         executable: The ffmpeg to run; `find_ffmpeg()` by default.
         before_start: Runs in the child before ffmpeg does.
 
@@ -175,8 +175,14 @@ def copy_video_tracks(
     Raises:
         FfmpegError: ffmpeg gave nothing at all.
     """
-    maps = [arg for number in video_tracks for arg in ("-map", f"0:V:{number}")]
-    filters = ["-bsf:v", "mpeg4_unpack_bframes"] if unpack_b_frames else []
+    maps = [arg for track in video_tracks for arg in ("-map", f"0:V:{track.video_track}")]
+    # Old MPEG-4 files (DivX, Xvid) pack two frames into a packet.
+    filters = [
+        argument
+        for number, track in enumerate(video_tracks)
+        if track.codec == "mpeg4"
+        for argument in (f"-bsf:v:{number}", "mpeg4_unpack_bframes")
+    ]
     command = [
         executable or find_ffmpeg(), "-nostdin", "-hide_banner", "-v", "error",
         "-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-fflags", "+genpts",

@@ -1,7 +1,7 @@
 """Run a generator in a child process, so that its death costs nothing and its signal is known.
 
-    parent  ── call, pickled ──>  child
-            <── items ─────────   each pickled, behind its length; then a length of 0
+parent  ── call, pickled ──>  child
+        <── items ─────────   each pickled, behind its length; then a length of 0
 """
 
 import os

@@ -1,11 +1,11 @@
 """The folder of a run: who may write to it, what it says of itself, and what is an earlier run's.
 
-    OUTPUT/
-      run.json        run_id: this output's, for good
-      config.toml     the resolved settings
-      summary.json    the results and the exit status, written last
-      detections/ movements/ tracks/     camera_id=.../date=.../*.parquet
-      metrics/ failures/                 *.parquet
+OUTPUT/
+  run.json        run_id: this output's, for good
+  config.toml     the resolved settings
+  summary.json    the results and the exit status, written last
+  detections/ movements/ tracks/     camera_id=.../date=.../*.parquet
+  metrics/ failures/                 *.parquet
 """
 
 import json

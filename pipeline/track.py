@@ -229,9 +229,7 @@ class ByteTracker:
         match(confirmed & seen_before, weak, self._settings.weak_cost, use_score=False)
         match(~confirmed, strong, self._settings.birth_cost, use_score=True)
         self._end_lost(time_s, matched)
-        births = strong[
-            (given[strong] == UNTRACKED) & (confidence[strong] >= self._settings.birth)
-        ]
+        births = strong[(given[strong] == UNTRACKED) & (confidence[strong] >= self._settings.birth)]
         given[births] = self._begin(time_s, boxes[births], class_id[births], confirm=is_first)
         return given
 
@@ -267,9 +265,7 @@ class ByteTracker:
         self._ids, self._class = self._ids[kept], self._class[kept]
         self._seen_s = self._seen_s[kept]
 
-    def _begin(
-        self, time_s: float, boxes: Float32s, class_id: Int64s, *, confirm: bool
-    ) -> Int64s:
+    def _begin(self, time_s: float, boxes: Float32s, class_id: Int64s, *, confirm: bool) -> Int64s:
         ids = np.array([self._take_id() if confirm else UNTRACKED for _ in boxes], np.int64)
         born, motion = _Motion.start(_measure(boxes)), self._motion
         self._motion = _Motion(
