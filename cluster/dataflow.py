@@ -101,7 +101,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a run tells while it goes on; each is called from a thread of its own."""
+    """What a run tells while it goes on, from a thread of its own.
+
+    Attributes:
+        ready: Called once, when the job is ready.
+        progress: Called often, with the memory of the fullest node in MiB.
+    """
 
     ready: Callable[[Readiness], None]
     progress: Callable[[Progress, float], None]
@@ -150,8 +155,7 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
     """
     apply_to_ray_data(spec.memory, len(session.nodes))
     actors = _Actors(spec, session)
-    done = threading.Event()
-    watcher = threading.Thread(target=actors.watch, args=(watch, done), daemon=True)
+    watcher = _Watcher(actors, watch)
     try:
         dataset = build(
             spec, actors.supervisor, ray.put(Path(spec.detect.weights.path).read_bytes())
@@ -163,20 +167,19 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
             ray_remote_args={"num_cpus": spec.pools.push.cpus},
             concurrency=spec.pools.push.size,
         )
+        watcher.stop()
         results = [r for part in ray.get([a.close.remote() for a in actors.tracking]) for r in part]
         ended_at = time.time()
         for monitor in actors.monitors:
             ray.get(monitor.sample.remote())
         return Outcome(
             results=results,
-            readiness=actors.readiness(),
-            memory=ray.get([monitor.report.remote() for monitor in actors.monitors]),
+            readiness=watcher.readiness(),
+            memory=actors.reports(),
             ended_at=ended_at,
         )
     finally:
-        done.set()
-        if watcher.is_alive():
-            watcher.join()
+        watcher.stop(quietly=True)
         actors.end()
 
 
@@ -212,41 +215,74 @@ class _Actors:
             for share, actor in zip(shares, self.tracking, strict=True)
             for camera_id in share
         }
-        self._readiness: Readiness | None = None
 
-    def watch(self, watch: Watch, done: threading.Event) -> None:
-        """Open the gate when every step is warm; report progress until `done`."""
-        ray.get([actor.ready.remote() for actor in self.tracking])
-        while not done.wait(POLL_S):
-            progress = ray.get(self.supervisor.progress.remote())
-            if self._readiness is None and progress.is_warm:
-                self._readiness = self._measure()
-                watch.ready(self._readiness)
-                ray.get(self.supervisor.open_gate.remote())
-            elif self._readiness is not None:
-                latest = [m.samples[-1].used_mb for m in self._reports() if m.samples]
-                watch.progress(progress, max(latest, default=0.0))
-
-    def _reports(self) -> list[NodeMemory]:
-        return ray.get([monitor.report.remote() for monitor in self.monitors])
-
-    def _measure(self) -> Readiness:
-        samples = ray.get([monitor.sample.remote() for monitor in self.monitors])
-        nodes = [report.node for report in self._reports()]
-        return Readiness(
-            ready_at=time.time(),
-            baseline_mb={n: s.used_mb for n, s in zip(nodes, samples, strict=True)},
-        )
-
-    def readiness(self) -> Readiness:
-        """Return the moment from which the job counts."""
-        assert self._readiness is not None
-        return self._readiness
+    def reports(self) -> list[NodeMemory]:
+        """Return what the monitors have seen."""
+        reports: list[NodeMemory] = ray.get([m.report.remote() for m in self.monitors])
+        return reports
 
     def end(self) -> None:
         """End the actors now, not when the driver forgets them."""
         for actor in (*self.tracking, *self.monitors, self.supervisor):
             ray.kill(actor)
+
+
+class _Watcher:
+    """Opens the gate when every step is warm, then tells how far the job is."""
+
+    def __init__(self, actors: _Actors, watch: Watch) -> None:
+        self._actors, self._watch = actors, watch
+        self._readiness: Readiness | None = None
+        self._error: Exception | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self, *, quietly: bool = False) -> None:
+        """End the watching; raise what went wrong in it, unless `quietly`."""
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._error is not None and not quietly:
+            raise self._error
+
+    def readiness(self) -> Readiness:
+        """Return the moment from which the job counts."""
+        if self._readiness is None:
+            raise RuntimeError("the job ended before it was ready")
+        return self._readiness
+
+    def _run(self) -> None:
+        try:
+            ray.get([actor.ready.remote() for actor in self._actors.tracking])
+            while not self._done.wait(POLL_S):
+                self._look()
+        except Exception as error:  # noqa: BLE001 -- kept for `stop`, which raises it
+            self._error = error
+            # Nobody shall wait for a gate that nobody will open.
+            self._actors.supervisor.open_gate.remote()
+
+    def _look(self) -> None:
+        progress = ray.get(self._actors.supervisor.progress.remote())
+        if self._readiness is None:
+            if progress.is_warm:
+                self._readiness = self._measure()
+                self._watch.ready(self._readiness)
+                ray.get(self._actors.supervisor.open_gate.remote())
+        else:
+            latest = [r.samples[-1].used_mb for r in self._actors.reports() if r.samples]
+            self._watch.progress(progress, max(latest, default=0.0))
+
+    def _measure(self) -> Readiness:
+        samples = ray.get([monitor.sample.remote() for monitor in self._actors.monitors])
+        nodes = [report.node for report in self._actors.reports()]
+        return Readiness(
+            ready_at=time.time(),
+            baseline_mb={n: s.used_mb for n, s in zip(nodes, samples, strict=True)},
+        )
 
 
 def _is_node_alive(node_id: str) -> bool:

@@ -71,7 +71,7 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int) -> None:
     Ray's own limit is silently the lesser of ours and half the store, unless the fraction is raised.
     """
     # Imported here: Ray Data costs a second and 100 MB, and whoever only measures needs none of it.
-    from ray.data import DataContext, ExecutionResources  # noqa: PLC0415
+    from ray.data import DataContext, ExecutionResources
 
     context = DataContext.get_current()
     # A block is closed at the first row that reaches this size: each row is a block of its own.

@@ -16,7 +16,7 @@ from cluster.rows import from_rows, to_row
 from cluster.supervisor import MOST_ATTEMPTS, AttemptKey
 from pipeline.decode import DecodeSettings, decode, segment_failure
 from pipeline.demux import DemuxSettings, cut
-from pipeline.detect import DetectSettings, Detector
+from pipeline.detect import Detector, DetectSettings
 from pipeline.errors import StepError
 from pipeline.isolate import isolated
 from pipeline.letterbox import Letterbox

@@ -1,4 +1,4 @@
-"""Which camera filmed a video track, when a recording began, and which times are wanted.
+"""Which camera filmed a video track, and when its recordings began.
 
 A camera belongs to a (recording pattern, video track) pair, written in TOML:
 
@@ -15,14 +15,11 @@ import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, time, tzinfo
+from datetime import UTC, datetime, tzinfo
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
 
@@ -31,58 +28,6 @@ _DIRECTIVES = {
     "%M": r"\d{2}", "%S": r"\d{2}", "%f": r"\d{1,6}", "%j": r"\d{3}", "%z": r"(?:Z|[+-]\d{4})",
     "%b": r"[A-Za-z]{3}", "%p": r"[AaPp][Mm]", "%I": r"\d{2}", "%%": "%",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FootageWindow:
-    """Which times of the footage are wanted: between two moments, and between two times of day.
-
-    Attributes:
-        since: First moment, time zone aware, or None.
-        until: Moment before which it ends, or None.
-        hours: (from, to) of each day in `zone`; from > to means over midnight.
-        zone: Time zone of `hours`.
-    """
-
-    since: datetime | None = None
-    until: datetime | None = None
-    hours: tuple[time, time] | None = None
-    zone: tzinfo = UTC
-
-    @property
-    def is_open(self) -> bool:
-        """Whether everything is wanted, so that no start time is needed."""
-        return self.since is None and self.until is None and self.hours is None
-
-    def holds(
-        self, start_time: datetime | None, offsets_s: NDArray[np.float64]
-    ) -> NDArray[np.bool]:
-        """Say which frames are wanted.
-
-        Args:
-            start_time: When the recording began; needed unless the window is open.
-            offsets_s: (n,) seconds since then.
-
-        Returns:
-            (n,) bool.
-        """
-        wanted = np.ones(len(offsets_s), bool)
-        if self.is_open or start_time is None:
-            return wanted
-        moments = start_time.timestamp() + offsets_s
-        if self.since is not None:
-            wanted &= moments >= self.since.timestamp()
-        if self.until is not None:
-            wanted &= moments < self.until.timestamp()
-        if self.hours is not None:
-            wanted &= np.array([self._in_hours(moment) for moment in moments], bool)
-        return wanted
-
-    def _in_hours(self, moment: float) -> bool:
-        assert self.hours is not None
-        begin, end = self.hours
-        clock = datetime.fromtimestamp(moment, self.zone).time()
-        return begin <= clock < end if begin <= end else clock >= begin or clock < end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,7 @@ def import_decord() -> ModuleType:
     hidden = sys.modules.get("nvidia")
     sys.modules["nvidia"] = None  # type: ignore[assignment]
     try:
-        import decord  # noqa: PLC0415
+        import decord
     finally:
         del sys.modules["nvidia"]
         if hidden is not None:

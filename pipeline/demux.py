@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 import av
 import numpy as np
 
-from pipeline.cameras import FootageWindow
 from pipeline.errors import SourceError
 from pipeline.ffmpeg import Stream, copy_video_tracks, seconds
 from pipeline.records import Failure, Footage, FootageEnd, Segment
@@ -33,19 +32,17 @@ from pipeline.timing import Stopwatch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemuxSettings:
-    """How footage is cut, and which frames of it are wanted.
+    """How footage is cut, and how many frames of it are wanted.
 
     Attributes:
         segment_frames: A segment ends at the first keyframe after so many frames.
         carried_bytes: A longer run is not carried; decode reads it from the recording itself.
         stride: Every how many frames one is looked at, counted in the video track.
-        window: Which times are wanted.
     """
 
     segment_frames: int = 100
     carried_bytes: int = 32 << 20
     stride: int = 1
-    window: FootageWindow = FootageWindow()
 
 
 @dataclass(slots=True)
@@ -81,7 +78,9 @@ def presentation_time(packet: av.Packet) -> int:
 class Cutter:
     """Cuts the packets of one video track; holds at most the open segment and the one before."""
 
-    def __init__(self, footage: Footage, stream: Stream, number: int, settings: DemuxSettings):
+    def __init__(
+        self, footage: Footage, stream: Stream, number: int, settings: DemuxSettings
+    ) -> None:
         self._footage = footage
         self._stream = stream.container.streams.video[number]
         self._stderr = stream.stderr
@@ -155,7 +154,7 @@ class Cutter:
         kept, pts_s = np.array(positions, np.int64)[shown], pts_s[shown]
         frame_index = np.arange(self._frames, self._frames + len(kept))
         self._frames += len(kept)
-        wanted = (frame_index % self._settings.stride == 0) & self._settings.window.holds(
+        wanted = (frame_index % self._settings.stride == 0) & self._footage.window.holds(
             self._footage.start_time, pts_s - self._footage.origin_s
         )
         if not wanted.any():

@@ -148,7 +148,7 @@ class OpenVinoBackend:
 
     def __init__(self, settings: DetectSettings) -> None:
         os.environ.setdefault("OPENVINO_TELEMETRY", "0")
-        import openvino  # noqa: PLC0415
+        import openvino
 
         converted = convert(settings.weights)
         self.class_names = converted.class_names
@@ -161,8 +161,8 @@ class OpenVinoBackend:
 
     def _with_pixels_in(self, model: Any) -> Any:  # noqa: ANN401 -- openvino has no types
         """Put the way from uint8 pixels to the network's input into the graph."""
-        from openvino import Layout, Type  # noqa: PLC0415
-        from openvino.preprocess import PrePostProcessor  # noqa: PLC0415
+        from openvino import Layout, Type
+        from openvino.preprocess import PrePostProcessor
 
         steps = PrePostProcessor(model)
         steps.input().tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
@@ -237,7 +237,7 @@ def _select(
         wanted: (classes,) bool.
         settings: Least score and greatest overlap.
     """
-    import cv2  # noqa: PLC0415
+    import cv2
 
     scores = raw[4:]
     best = scores.max(axis=0)
@@ -271,9 +271,9 @@ class TorchBackend:
     def __init__(self, settings: DetectSettings) -> None:
         os.environ.setdefault("YOLO_AUTOINSTALL", "False")
         os.environ.setdefault("YOLO_VERBOSE", "False")
-        import torch  # noqa: PLC0415
-        import torchvision  # noqa: PLC0415
-        from ultralytics import YOLO  # noqa: PLC0415
+        import torch
+        import torchvision
+        from ultralytics import YOLO
 
         if settings.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("device 'cuda': torch sees no CUDA device here; use --device cpu")

@@ -11,9 +11,12 @@ from pathlib import Path
 from pipeline.errors import ConfigError
 
 VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .dav .dv .flv .h264 .h265 .hevc .ivf .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts"
-    " .mxf .nut .ogv .ts .vob .webm .wmv".split()
-)
+    {
+        ".3gp", ".asf", ".avi", ".dav", ".dv", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m2ts",
+        ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts",
+        ".vob", ".webm", ".wmv",
+    }
+)  # fmt: skip
 MANIFEST_COLUMN = "source_uri"
 
 
@@ -42,7 +45,7 @@ def _expand(given: str) -> Iterable[str]:
     if path.exists():
         return _manifest(path) if path.suffix.lower() == ".csv" else [given]
     if has_magic(given):
-        matches = [match for match in glob(given, recursive=True) if not Path(match).is_dir()]
+        matches = [match for match in glob(given, recursive=True) if not Path(match).is_dir()]  # noqa: PTH207 -- a pattern may be absolute
         if matches:
             return matches
         raise ConfigError(f"input {given!r}: the pattern matches no file")

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 
 import pyarrow as pa
 
@@ -108,7 +109,7 @@ class MovementLog:
     def _track_row(self, track: _Track) -> dict[str, object]:
         footage, tip = track.footage, _point(track.last_pts_s, track.tip)
         path = track.path if track.path[-1] == tip else [*track.path, tip]
-        steps = zip(path, path[1:], strict=False)
+        steps = pairwise(path)
         return {
             "source_uri": footage.source_uri,
             "video_track": footage.track.video_track,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.letterbox import Letterbox
 from pipeline.timing import Span
+from pipeline.window import FootageWindow
 
 Int64s = NDArray[np.int64]
 Float64s = NDArray[np.float64]
@@ -100,6 +101,7 @@ class Footage:
         letterbox: The fit of its upright frames to the detector's input.
         start_time: When the recording began, time zone aware, or None if nothing tells.
         origin_s: The container's time at which the recording begins.
+        window: Which of its times are wanted.
         container_hides_negative: Frames before time 0 are not shown (the edit list of an MP4).
     """
 
@@ -109,6 +111,7 @@ class Footage:
     letterbox: Letterbox
     start_time: datetime | None = None
     origin_s: float = 0.0
+    window: FootageWindow = field(default_factory=FootageWindow)
     container_hides_negative: bool = False
 
 

@@ -1,0 +1,33 @@
+"""`footfall`: every job behind one command. A verb is a module of this folder with a `main`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+VERBS = {
+    "backfill": "turn recordings into movement logs",
+    "plan": "list what a backfill would do; touches nothing",
+    "demo": "run the main job on footage with known truth, or on yours",
+    "benchmark": "measure the main job against `ultralytics track`, in turn",
+    "weights": "put the default weights into the cache",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the verb that the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="footfall",
+        description="Turns archives of camera footage into movement logs.",
+        epilog="`footfall VERB --help` lists the options of a verb.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, text in VERBS.items():
+        verbs.add_parser(name, help=text, add_help=False)
+    options, rest = parser.parse_known_args(arguments)
+    code: int = import_module(f"jobs.{options.verb}").main(rest)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
