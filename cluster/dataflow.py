@@ -112,7 +112,7 @@ class Watch:
     progress: Callable[[Progress, float], None]
 
 
-def build(spec: DataflowSpec, supervisor: Any, weights: Any) -> ray.data.Dataset:  # noqa: ANN401
+def build(spec: DataflowSpec, supervisor: Any) -> ray.data.Dataset:  # noqa: ANN401
     """Return the dataset from works to detections, not yet run."""
     pools, largest = spec.pools, spec.largest
     warm_up = WarmUp(letterbox=largest, frames=spec.decode.batch_size)
@@ -138,7 +138,7 @@ def build(spec: DataflowSpec, supervisor: Any, weights: Any) -> ray.data.Dataset
         )
         .map_batches(
             DetectStage,
-            fn_constructor_args=(spec.detect, weights, shapes, supervisor),
+            fn_constructor_args=(spec.detect, shapes, supervisor),
             compute=ActorPoolStrategy(size=pools.detect.size, max_tasks_in_flight_per_actor=2),
             num_cpus=pools.detect.cpus,
             num_gpus=pools.detect.gpus,
@@ -157,9 +157,7 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
     actors = _Actors(spec, session)
     watcher = _Watcher(actors, watch)
     try:
-        dataset = build(
-            spec, actors.supervisor, ray.put(Path(spec.detect.weights.path).read_bytes())
-        )
+        dataset = build(spec, actors.supervisor)
         sink = TrackingSink(actors.of_camera, actors.supervisor)
         watcher.start()
         dataset.write_datasink(
@@ -191,7 +189,11 @@ class _Actors:
         self.supervisor: Any = (
             ray.remote(Supervisor)
             .options(**light, max_concurrency=1000)
-            .remote(spec.pools.decode.size, _is_node_alive)
+            .remote(
+                spec.pools.decode.size,
+                Path(spec.detect.weights.path).read_bytes(),
+                _is_node_alive,
+            )
         )
         here = ray.get_runtime_context().get_node_id()
         self.monitors: list[Any] = [

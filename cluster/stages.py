@@ -147,7 +147,6 @@ class DetectStage:
     def __init__(
         self,
         settings: DetectSettings,
-        content: Any,  # noqa: ANN401 -- a reference to bytes
         shapes: list[tuple[int, int]],
         supervisor: Any,  # noqa: ANN401
     ) -> None:
@@ -155,11 +154,10 @@ class DetectStage:
 
         Args:
             settings: Of the detector.
-            content: The weights' file in the object store: nodes need not share a disk for them.
             shapes: (height, width) of the inputs that will come.
-            supervisor: Counts the tries.
+            supervisor: Has the weights, if they are not on this node, and counts the tries.
         """
-        weights = install(settings.weights, lambda: bytes(ray.get(content)))
+        weights = install(settings.weights, lambda: bytes(ray.get(supervisor.weights.remote())))
         self._settings = replace(settings, weights=weights)
         self._detector = Detector(self._settings)
         self._tries = RemoteTries(supervisor)

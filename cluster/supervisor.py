@@ -52,13 +52,18 @@ class Progress:
 class Supervisor:
     """The domain class of the actor; its methods run on one event loop, so none needs a lock."""
 
-    def __init__(self, warm_ups: int, is_alive: Callable[[str], bool]) -> None:
-        """Expect `warm_ups` batches before the job is warm."""
+    def __init__(self, warm_ups: int, weights: bytes, is_alive: Callable[[str], bool]) -> None:
+        """Expect `warm_ups` batches before the job is warm; keep the model's file for the nodes."""
+        self._weights = weights
         self._warm_ups = warm_ups
         self._attempts = Attempts(is_alive)
         self._gate = asyncio.Event()
         self._frames = 0
         self._finished = 0
+
+    async def weights(self) -> bytes:
+        """Return the file of the weights: nodes need not share a disk for them."""
+        return self._weights
 
     async def warmed_up(self) -> None:
         """Note that a warm-up batch has gone through every step."""

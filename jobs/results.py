@@ -1,7 +1,7 @@
 """What a run leaves beside its movement logs: `summary.json`, `failures`, `metrics`, an exit code."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,7 +72,7 @@ class RunEnd:
             "frames": frames,
             "wall_s": round(self.wall_s, 3),
             "fps": round(frames / counted_s, 2) if counted_s > 0 else 0.0,
-            "config": asdict(self.settings),
+            "config": self.settings.plain(),
             "recordings": _by_recording(self.results, self.failures),
             "memory_usage": self.memory_usage(),
             "ready_at": outcome.readiness.ready_at if outcome else None,

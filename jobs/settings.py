@@ -127,10 +127,17 @@ class JobSettings:
 
     def to_toml(self) -> str:
         """Return the settings as a file for `--config`."""
-        plain = asdict(self)
+        plain = self.plain()
         track = plain.pop("track")
-        lines = [f"{_key(name)} = {_toml(value)}" for name, value in plain.items()]
+        lines = [f"{name} = {_toml(value)}" for name, value in plain.items()]
         return "\n".join([*lines, "", "[track]", *(f"{k} = {_toml(v)}" for k, v in track.items())])
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings under their keys, as plain values."""
+        values = {_key(name): value for name, value in asdict(self).items()}
+        # Which tracker is a setting of its own; the table holds its thresholds.
+        del values["track"]["tracker"]
+        return values
 
     def result_hash(self, **more: str) -> str:
         """Return a hash of the settings that change results, and of `more` that does."""
@@ -262,7 +269,7 @@ def _scalar(name: str, value: Any, kind: type) -> Any:  # noqa: ANN401
 
 
 def _track(value: Any) -> TrackSettings:  # noqa: ANN401
-    known = {setting.name for setting in fields(TrackSettings)}
+    known = {setting.name for setting in fields(TrackSettings)} - {"tracker"}
     if not isinstance(value, dict):
         raise ConfigError(f"track = {value!r}: write it as a table, [track]")
     if unknown := set(value) - known:
@@ -270,7 +277,7 @@ def _track(value: Any) -> TrackSettings:  # noqa: ANN401
             f"unknown key {'track.' + min(unknown)!r}; known are {', '.join(sorted(known))}"
         )
     for key, number in value.items():
-        if key != "tracker" and (isinstance(number, bool) or not isinstance(number, (int, float))):
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise ConfigError(f"track.{key} = {number!r}: a number")
     return TrackSettings(**value)
 

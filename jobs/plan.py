@@ -1,0 +1,77 @@
+"""`footfall plan`: what a backfill would do, without doing any of it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.console import clock, complain, printable, show_failures
+from jobs.results import EXIT_OK, EXIT_PARTIAL, EXIT_WRONG_SETTING
+from jobs.settings import JobSettings, add_options, resolve
+from jobs.survey import Found, Survey, survey
+from pipeline.errors import ConfigError
+
+_COLUMNS = ("recording", "track", "camera", "codec", "size", "fps", "length", "frames", "skipped")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """List every video track with its camera and its work, and what would be skipped and why."""
+    parser = argparse.ArgumentParser(prog="footfall plan", description=main.__doc__)
+    add_options(parser)
+    options = parser.parse_args(arguments)
+    try:
+        settings = resolve(options)
+        found = survey(settings)
+    except ConfigError as error:
+        complain("plan", error)
+        return EXIT_WRONG_SETTING
+    console = Console(highlight=False)
+    # Off a terminal the table is as wide as it needs to be: it is read by programs, or saved.
+    if not console.is_terminal:
+        console = Console(highlight=False, width=400)
+    show(console, settings, found)
+    return EXIT_PARTIAL if found.failures else EXIT_OK
+
+
+def show(console: Console, settings: JobSettings, found: Survey) -> None:
+    """Print the plan: a table, what cannot be read, and the work to come."""
+    table = Table(box=None, pad_edge=False)
+    for column in _COLUMNS:
+        right = column in ("track", "fps", "length", "frames")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for each in found.found:
+        table.add_row(*(Text(printable(cell)) for cell in _cells(each)))
+    console.print(table)
+    if found.failures:
+        show_failures(console, found.failures)
+    wanted = found.wanted
+    sizes = {each.recording.source_uri: each.recording.size_bytes for each in wanted}
+    frames = sum(each.footage.track.expected_frames for each in wanted) // settings.stride
+    console.print(
+        f"{len(wanted)} video track(s) of {len(sizes)} recording(s), "
+        f"{len({each.footage.key.camera_id for each in wanted})} camera(s): about {frames} frames "
+        f"to look at, {sum(sizes.values()) / 1e6:.1f} MB to read"
+    )
+
+
+def _cells(found: Found) -> tuple[str, ...]:
+    track = found.footage.track
+    width, height = track.upright_size
+    return (
+        found.footage.source_uri,
+        str(track.video_track),
+        found.footage.key.camera_id,
+        track.codec,
+        f"{width}x{height}",
+        f"{track.rate_fps:.5g}" if track.rate_fps else "?",
+        clock(track.duration_s) if track.duration_s is not None else "?",
+        str(track.expected_frames or "?"),
+        found.skipped,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
