@@ -120,17 +120,20 @@ def build(spec: DataflowSpec, supervisor: Any) -> ray.data.Dataset:  # noqa: ANN
     boxes = {f.letterbox for recording in spec.recordings for f in recording}
     shapes = sorted({(box.padded_height, box.padded_width) for box in boxes})
     whole_blocks: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
+    # Ray types a generator's arguments away.
+    demux: Any = demux_stage
+    decode: Any = decode_stage
     return (
         ray.data.from_arrow([to_row(work) for work in works])
         .map_batches(
-            demux_stage,
+            demux,
             fn_args=(spec.demux, supervisor),
             compute=TaskPoolStrategy(pools.demux.size),
             num_cpus=pools.demux.cpus,
             **whole_blocks,
         )
         .map_batches(
-            decode_stage,
+            decode,
             fn_args=(spec.decode, supervisor),
             compute=TaskPoolStrategy(pools.decode.size),
             num_cpus=pools.decode.cpus,
@@ -288,4 +291,4 @@ class _Watcher:
 
 
 def _is_node_alive(node_id: str) -> bool:
-    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
+    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]

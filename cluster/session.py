@@ -66,7 +66,7 @@ def open_session(object_store_bytes: int, address: str | None) -> Iterator[Sessi
         if address is None:
             _start_local(object_store_bytes)
         else:
-            ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+            ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"address {address!r}: no Ray cluster answers there: {reason}") from error
@@ -83,7 +83,7 @@ def _start_local(object_store_bytes: int) -> None:
         object_store_memory=object_store_bytes,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         # Spilling would hide that the cap does not hold, and fill a disk.
         _system_config={"automatic_object_spilling_enabled": False},
     )
@@ -105,6 +105,6 @@ def _nodes() -> tuple[Node, ...]:
             cpus=node["Resources"].get("CPU", 0.0),
             gpus=node["Resources"].get("GPU", 0.0),
         )
-        for node in ray.nodes()
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     )

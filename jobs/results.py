@@ -148,8 +148,7 @@ def _by_recording(
     results: Sequence[FootageResult], failures: Sequence[Failure]
 ) -> list[dict[str, Any]]:
     """List recordings, each with its video tracks; one that could not be read has none."""
-    uris = {failure.source_uri: [] for failure in failures}
-    tracks: dict[str, list[dict[str, Any]]] = {**uris}
+    tracks: dict[str, list[dict[str, Any]]] = {f.source_uri: [] for f in failures}
     for result in results:
         tracks.setdefault(result.footage.source_uri, []).append(
             {

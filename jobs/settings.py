@@ -34,8 +34,7 @@ PATHS = ("input", "output", "model", "cameras", "config")
 
 def option(default: Any, text: str, metavar: str | None = None) -> Any:  # noqa: ANN401 -- as `field`
     """Return a dataclass field that is also a command-line option."""
-    factory = default if callable(default) else lambda: default
-    return field(default_factory=factory, metadata={"help": text, "metavar": metavar})
+    return field(default=default, metadata={"help": text, "metavar": metavar})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +187,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         if setting.name == "track":
             continue
         flag = "--" + _key(setting.name).replace("_", "-")
-        default = setting.default_factory()  # type: ignore[misc]
+        default = setting.default
         text = setting.metadata["help"]
         if default not in ("", (), False, 0):
             shown = ",".join(default) if isinstance(default, tuple) else default
@@ -237,7 +236,7 @@ def _convert(name: str, value: Any) -> Any:  # noqa: ANN401
     if name == "track":
         return _track(value)
     setting = next(s for s in fields(JobSettings) if s.name == name)
-    default = setting.default_factory()  # type: ignore[misc]
+    default = setting.default
     if isinstance(default, tuple):
         parts = value.split(",") if isinstance(value, str) and name == "classes" else value
         parts = [parts] if isinstance(parts, str) else parts

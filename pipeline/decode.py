@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
 from pipeline.faults import Fault
-from pipeline.ffmpeg import copy_video_tracks, seconds
+from pipeline.ffmpeg import VideoPacket, copy_video_tracks, seconds
 from pipeline.letterbox import PAD_GREY
 from pipeline.records import Failure, FrameBatch, Segment, Stretch
 from pipeline.timing import Stopwatch
@@ -84,8 +84,9 @@ def import_decord() -> ModuleType:
         del sys.modules["nvidia"]
         if hidden is not None:
             sys.modules["nvidia"] = hidden
-    decord.logging.set_level(decord.logging.QUIET)
-    return decord
+    module: ModuleType = decord
+    module.logging.set_level(module.logging.QUIET)
+    return module
 
 
 class DecordDecoder:
@@ -128,13 +129,11 @@ class PyavDecoder:
             scale = _Scaler(segment)
             for packet in packets:
                 for frame in self._decode(stream, packet):
-                    row = rows.get(seconds(frame.pts, stream.time_base), -1)
+                    row = rows.get(seconds(frame.pts or 0, stream), -1)
                     if row >= 0:
                         yield row, scale(frame)
 
-    def _decode(
-        self, stream: av.video.stream.VideoStream, packet: av.Packet | None
-    ) -> list[av.VideoFrame]:
+    def _decode(self, stream: av.VideoStream, packet: VideoPacket | None) -> list[av.VideoFrame]:
         try:
             frames = stream.codec_context.decode(packet)
         except av.error.FFmpegError as error:
@@ -146,10 +145,10 @@ class PyavDecoder:
 @contextmanager
 def _packets(
     segment: Segment,
-) -> Iterator[tuple[av.video.stream.VideoStream, Iterator[av.Packet | None]]]:
+) -> Iterator[tuple[av.VideoStream, Iterator[VideoPacket | None]]]:
     """Open a segment: its stream, and its packets with a None behind them to flush the decoder."""
     if not segment.in_place:
-        with av.open(io.BytesIO(segment.data), format="nut") as container:
+        with av.open(io.BytesIO(segment.data), "r", format="nut") as container:
             stream = container.streams.video[0]
             yield stream, _until_flush(container.demux(stream), 0, segment.packets)
         return
@@ -159,7 +158,9 @@ def _packets(
         yield stream, _until_flush(copy.container.demux(stream), first, first + segment.packets)
 
 
-def _until_flush(packets: Iterator[av.Packet], start: int, stop: int) -> Iterator[av.Packet | None]:
+def _until_flush(
+    packets: Iterator[VideoPacket], start: int, stop: int
+) -> Iterator[VideoPacket | None]:
     """Yield packets [start, stop) and then None."""
     yield from islice((packet for packet in packets if packet.size), start, stop)
     yield None
@@ -181,14 +182,15 @@ class _Scaler:
         self._graph.push(frame)
         scaled = self._graph.pull()
         assert isinstance(scaled, av.VideoFrame)
-        return scaled.to_ndarray()
+        pixels: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), np.uint8)
+        return pixels
 
     def _build(self, frame: av.VideoFrame) -> av.filter.Graph:
         graph = av.filter.Graph()
         last = graph.add_buffer(
             width=frame.width,
             height=frame.height,
-            format=frame.format.name,
+            format=frame.format,
             time_base=Fraction(1, 1),
         )
         size = f"{self._box.scaled_width}:{self._box.scaled_height}"

@@ -25,7 +25,7 @@ import av
 import numpy as np
 
 from pipeline.errors import SourceError
-from pipeline.ffmpeg import Stream, copy_video_tracks, seconds
+from pipeline.ffmpeg import Stream, VideoPacket, copy_video_tracks, seconds
 from pipeline.records import Failure, Footage, FootageEnd, Segment
 from pipeline.timing import Stopwatch
 
@@ -51,10 +51,10 @@ class _Run:
 
     first_packet: int
     pts: list[int] = field(default_factory=list)
-    packets: list[av.Packet] | None = field(default_factory=list)
+    packets: list[VideoPacket] | None = field(default_factory=list)
     size_bytes: int = 0
 
-    def add(self, packet: av.Packet, pts: int, carried_bytes: int) -> None:
+    def add(self, packet: VideoPacket, pts: int, carried_bytes: int) -> None:
         self.pts.append(pts)
         self.size_bytes += packet.size
         if self.size_bytes > carried_bytes:
@@ -63,7 +63,7 @@ class _Run:
             self.packets.append(packet)
 
 
-def presentation_time(packet: av.Packet) -> int:
+def presentation_time(packet: VideoPacket) -> int:
     """Return a packet's presentation time in its stream's units; its decoding time if it has none.
 
     Raises:
@@ -94,14 +94,14 @@ class Cutter:
         self._leading = _Run(0)
         self._open: _Run | None = None
 
-    def push(self, packet: av.Packet) -> Iterator[Segment]:
+    def push(self, packet: VideoPacket) -> Iterator[Segment]:
         """Take the next packet in decode order; yield the segment that it completes, if any."""
         with self._watch.running():
             done = self._take(packet)
         if done is not None:
             yield done
 
-    def _take(self, packet: av.Packet) -> Segment | None:
+    def _take(self, packet: VideoPacket) -> Segment | None:
         pts, number = presentation_time(packet), self._packets
         carried = self._settings.carried_bytes
         self._packets += 1
@@ -120,7 +120,7 @@ class Cutter:
             self._open.add(packet, pts, carried)
         return done
 
-    def _begin(self, packet: av.Packet, pts: int, number: int) -> None:
+    def _begin(self, packet: VideoPacket, pts: int, number: int) -> None:
         """Open a run at a keyframe. `_leading` starts with that keyframe, for it decodes it."""
         self._open, self._leading = _Run(number), _Run(number)
         for run in (self._open, self._leading):
@@ -148,7 +148,7 @@ class Cutter:
         positions = list(range(len(codec_pts)))
         if tail_pts:
             del positions[bisect_left(codec_pts, tail_pts[0])]
-        pts_s = np.array([seconds(codec_pts[i], self._stream.time_base) for i in positions])
+        pts_s = np.array([seconds(codec_pts[i], self._stream) for i in positions])
         # An MP4's edit list hides what lies before time 0; a player does not show it.
         shown = pts_s >= 0 if self._footage.container_hides_negative else pts_s >= -np.inf
         kept, pts_s = np.array(positions, np.int64)[shown], pts_s[shown]
@@ -177,7 +177,7 @@ class Cutter:
         self._segments += 1
         return segment
 
-    def _mux(self, packets: Sequence[av.Packet]) -> bytes:
+    def _mux(self, packets: Sequence[VideoPacket]) -> bytes:
         """Write packets, as they are, into a NUT container in memory."""
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="nut") as container:

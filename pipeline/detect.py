@@ -97,7 +97,7 @@ class Detector:
             ConfigError: A wanted class or the device is not there.
             StepError: The weights do not load.
         """
-        load = {"openvino": OpenVinoBackend, "torch": TorchBackend}[settings.backend]
+        load = OpenVinoBackend if settings.backend == "openvino" else TorchBackend
         self._backend: Backend = load(settings)
         self._settings = settings
 

@@ -19,16 +19,21 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 import av
 import imageio_ffmpeg
 
 from pipeline.errors import ConfigError, FfmpegError
 from pipeline.records import VideoTrack
+
+# PyAV's packets are generic for type checkers alone.
+if TYPE_CHECKING:
+    VideoPacket: TypeAlias = av.Packet[av.VideoStream]
+else:
+    VideoPacket = av.Packet
 
 # Demuxers of footage. A playlist, concat list or SDP is not among them: it would name other files.
 FORMATS = (
@@ -48,9 +53,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _STDERR_TAIL_LINES = 5
 
 
-def seconds(pts: int, time_base: Fraction) -> float:
+def seconds(pts: int, stream: av.VideoStream) -> float:
     """Return the container's own time of a time stamp from ffmpeg's pipe, rounded once."""
-    return float(pts * time_base - TIME_SHIFT_S)
+    assert stream.time_base is not None
+    return float(pts * stream.time_base - TIME_SHIFT_S)
 
 
 def _version(executable: str) -> tuple[int, ...]:
@@ -208,6 +214,7 @@ def copy_video_tracks(
                 process.stdout.close()
                 raise explain_exit(process.wait(), source_uri, log.tail()) from error
             with container:
+                assert isinstance(container, av.container.InputContainer)
                 yield Stream(container, log, process, source_uri)
         finally:
             process.kill()

@@ -54,7 +54,8 @@ class Letterbox:
         offset = np.array([self.left_px, self.top_px] * 2, np.float32)
         scale = np.array([scale_x, scale_y] * 2, np.float32)
         limit = np.array([self.source_width, self.source_height] * 2, np.float32)
-        return np.clip((boxes - offset) * scale, np.float32(0), limit)
+        inside: NDArray[np.float32] = np.clip((boxes - offset) * scale, np.float32(0), limit)
+        return inside
 
 
 def fit(source_width: int, source_height: int, image_size: int) -> Letterbox:

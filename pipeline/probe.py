@@ -76,7 +76,7 @@ def _video_tracks(
 
 
 def _describe(
-    stream: av.video.stream.VideoStream, number: int, rotation_deg: int, total_s: float | None
+    stream: av.VideoStream, number: int, rotation_deg: int, total_s: float | None
 ) -> VideoTrack:
     context = stream.codec_context
     if not 0 < context.width * context.height <= MAX_PIXELS:
@@ -84,7 +84,8 @@ def _describe(
             f"video track {number} claims {context.width}x{context.height} pixels; at most "
             f"{MAX_PIXELS} pixels a frame are read"
         )
-    own_s = float(stream.duration * stream.time_base) if stream.duration else _tagged_s(stream)
+    unit = stream.time_base or 0
+    own_s = float(stream.duration * unit) if stream.duration else _tagged_s(stream)
     return VideoTrack(
         video_track=number,
         codec=context.codec.canonical_name,
@@ -97,7 +98,7 @@ def _describe(
     )
 
 
-def _tagged_s(stream: av.video.stream.VideoStream) -> float | None:
+def _tagged_s(stream: av.VideoStream) -> float | None:
     """Return the duration that Matroska muxers write as a tag, "00:01:02.500000000", if any."""
     found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if not found:
@@ -105,13 +106,11 @@ def _tagged_s(stream: av.video.stream.VideoStream) -> float | None:
     return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) or None
 
 
-def _is_attached_picture(stream: av.video.stream.VideoStream) -> bool:
+def _is_attached_picture(stream: av.VideoStream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _rotation_deg(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream
-) -> int:
+def _rotation_deg(container: av.container.InputContainer, stream: av.VideoStream) -> int:
     """Return the clockwise turn that makes frames upright, from the first one's display matrix."""
     container.seek(0)
     try:

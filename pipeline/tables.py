@@ -7,9 +7,11 @@ as Hive does it: every reader puts them back.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.records import Failure
 
@@ -122,7 +124,7 @@ class Provenance:
         return {f"footfall.{field.name}": getattr(self, field.name) for field in fields(self)}
 
 
-def table(name: str, columns: Mapping[str, Sequence[object]]) -> pa.Table:
+def table(name: str, columns: Mapping[str, Sequence[object] | NDArray[Any]]) -> pa.Table:
     """Build a table of the named kind; columns that are not given are null."""
     schema = SCHEMAS[name]
     length = len(next(iter(columns.values())))

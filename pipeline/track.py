@@ -163,7 +163,8 @@ def intersection_over_union(a: NDArray[np.floating], b: NDArray[np.floating]) ->
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     common = np.clip(high - low, 0, None).prod(axis=2)
     area_a, area_b = (np.clip(x[:, 2:] - x[:, :2], 0, None).prod(axis=1) for x in (a, b))
-    return common / np.maximum(area_a[:, None] + area_b[None] - common, 1e-9)
+    overlap: Float64s = common / np.maximum(area_a[:, None] + area_b[None] - common, 1e-9)
+    return overlap
 
 
 def _assign(cost: Float64s, limit: float) -> tuple[Int64s, Int64s]:
