@@ -2,9 +2,12 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -71,9 +74,33 @@ def open_session(object_store_bytes: int, address: str | None) -> Iterator[Sessi
         reason = str(error).splitlines()[0]
         raise ConfigError(f"address {address!r}: no Ray cluster answers there: {reason}") from error
     try:
-        yield Session(nodes=_nodes(), is_local=address is None)
+        with _native_lines_in_a_file():
+            yield Session(nodes=_nodes(), is_local=address is None)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _native_lines_in_a_file() -> Iterator[None]:
+    """Keep what Ray's C++ side writes to the error stream beside Ray's other log files.
+
+    It writes to the file descriptor, past Python; `sys.stderr` goes on to the user meanwhile.
+    """
+    node: Any = ray._private.worker._global_node
+    folder = Path(node.get_logs_dir_path())
+    python_stream = sys.stderr
+    python_stream.flush()
+    kept = os.dup(2)
+    try:
+        with (folder / f"footfall-driver-{os.getpid()}.err").open("ab") as log:
+            os.dup2(log.fileno(), 2)
+        if python_stream is sys.__stderr__:
+            sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        sys.stderr = python_stream
 
 
 def _start_local(object_store_bytes: int) -> None:

@@ -23,6 +23,7 @@ from jobs.paths_picture import draw_paths
 from jobs.results import EXIT_BROKE, EXIT_WRONG_SETTING, RunEnd
 from jobs.settings import JobSettings
 from pipeline.errors import ConfigError, FootfallError
+from pipeline.tables import SCHEMAS
 
 CAMERAS = """\
 [[camera]]
@@ -43,7 +44,7 @@ select camera_id, track_id,
        coalesce(strftime(first_timestamp, '%H:%M:%S'), printf('%.1f s', first_pts_s)) as since,
        coalesce(strftime(last_timestamp, '%H:%M:%S'), printf('%.1f s', last_pts_s)) as until,
        round(distance_px)::int as walked_px
-from read_parquet('{tables}/tracks/**/*.parquet', hive_partitioning = true)
+from read_parquet(?, hive_partitioning = true)
 where distance_px > 100
 order by camera_id, first_pts_s limit 20
 """
@@ -75,7 +76,8 @@ def _demo(console: Console, output: Path, footage: str | None) -> int:
         recording, truth = make_footage(output / "footage")
         footage, cameras = str(recording), str(output / "footage" / "cameras.toml")
         Path(cameras).write_text(CAMERAS)
-        console.print(f"demo: {recording} shows {sum(map(len, truth))} people on known paths")
+        people = sum(map(len, truth))
+        console.print(f"demo: {recording} shows {people} people on known paths", soft_wrap=True)
     tables = output / "tables"
     settings = JobSettings(input=(footage,), output=str(tables), cameras=cameras, overwrite=True)
     end = run_job(settings, console)
@@ -85,8 +87,8 @@ def _demo(console: Console, output: Path, footage: str | None) -> int:
     _show_memory(console, end)
     _show_answer(console, tables)
     picture = draw_paths(tables, truth, output / "paths.png")
-    console.print(f"Picture of the paths: {picture}")
-    console.print(f"Tables: {tables} (movements, tracks, detections, metrics, failures)")
+    console.print(f"Picture of the paths: {picture}", soft_wrap=True)
+    console.print(f"Tables: {tables}/{{{','.join(SCHEMAS)}}}", soft_wrap=True)
     return end.exit_code
 
 
@@ -156,8 +158,9 @@ def _show_answer(console: Console, tables: Path) -> None:
     if not list(tables.glob("tracks/**/*.parquet")):
         console.print("No table of tracks: nothing could be processed")
         return
-    answer = duckdb.sql(WHO_WALKED.format(tables=str(tables).replace("'", "''")))
-    table = Table(*answer.columns, title="Who walked, and when (DuckDB)", title_justify="left")
+    answer = duckdb.execute(WHO_WALKED, [f"{tables}/tracks/**/*.parquet"])
+    columns = [column[0] for column in answer.description or []]
+    table = Table(*columns, title="Who walked, and when (DuckDB)", title_justify="left")
     for row in answer.fetchall():
         table.add_row(*(Text(printable(str(cell))) for cell in row))
     console.print(table)

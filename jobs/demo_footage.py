@@ -7,7 +7,7 @@ in each frame. Both are made once, and the same each time.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
@@ -171,18 +171,12 @@ def _frame(
     second = number / RATE_FPS
     for walk, truth in sorted(
         _present(walks, seen, second), key=lambda pair: pair[0].feet(second)[1]
-    ):  # type: ignore[index]
+    ):
         feet = walk.feet(second)
         assert feet is not None
         person = cutouts[walk.who][:, ::-1] if walk.mirrored else cutouts[walk.who]
         truth.boxes[number] = _paste(picture, person, feet, walk.height_px)
     return picture
-
-
-def _present(
-    walks: Sequence[Walk], seen: Sequence[Truth], second: float
-) -> Iterator[tuple[Walk, Truth]]:
-    return (pair for pair in zip(walks, seen, strict=True) if pair[0].feet(second) is not None)
 
 
 def _paste(
