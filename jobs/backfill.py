@@ -29,7 +29,8 @@ from pipeline.ledger import RunFolder, open_run
 from pipeline.tables import Provenance
 from pipeline.weights import Weights, class_ids, convert, find_weights
 
-log = logging.getLogger(__name__)
+# By its name: under `python -m` this module is `__main__`.
+log = logging.getLogger("jobs.backfill")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,7 +128,10 @@ def _cut_out() -> dict[str, Image]:
     package = find_spec("ultralytics")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("ultralytics carries the demo's photograph, and is not installed")
-    photograph = cv2.imread(str(Path(package.origin).parent / "assets" / "bus.jpg"))
+    path = Path(package.origin).parent / "assets" / "bus.jpg"
+    photograph = cv2.imread(str(path))
+    if photograph is None:
+        raise FileNotFoundError(path)
     people = {}
     for who, (x_min, y_min, x_max, y_max) in CUTOUTS.items():
         margin = 12
@@ -169,11 +172,9 @@ def _frame(
 ) -> Image:
     """Paint people into a picture, those further away first, and note where everybody is."""
     second = number / RATE_FPS
-    for walk, truth in sorted(
-        _present(walks, seen, second), key=lambda pair: pair[0].feet(second)[1]
-    ):
-        feet = walk.feet(second)
-        assert feet is not None
+    present = [(walk.feet(second), walk, truth) for walk, truth in zip(walks, seen, strict=True)]
+    standing = [(feet, walk, truth) for feet, walk, truth in present if feet is not None]
+    for feet, walk, truth in sorted(standing, key=lambda each: each[0][1]):
         person = cutouts[walk.who][:, ::-1] if walk.mirrored else cutouts[walk.who]
         truth.boxes[number] = _paste(picture, person, feet, walk.height_px)
     return picture
