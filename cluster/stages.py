@@ -98,7 +98,7 @@ def decode_with_retries(
         segment=segment.index,
         step="decode",
     )
-    error: Exception = StepError("its process died")
+    error: Exception = StepError("its process died each time")
     given = 0
     while (failed := tries.begin(key)) < MOST_ATTEMPTS:
         source = decode if failed == 0 else run_isolated
@@ -180,7 +180,7 @@ class DetectStage:
             step="detect",
             start=place.start,
         )
-        error: Exception = StepError("its process died")
+        error: Exception = StepError("its process died each time")
         while self._tries.begin(key) < MOST_ATTEMPTS:
             try:
                 if self._settings.fault:

@@ -6,7 +6,7 @@ counted here, before it begins, by segment and step; a worker that dies leaves i
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 MOST_ATTEMPTS = 3
 
@@ -24,15 +24,23 @@ class AttemptKey:
 
 @dataclass(slots=True)
 class Attempts:
-    """Counts tries that began and did not end; those lost with their node do not count."""
+    """Counts tries that began and did not end; those lost with their node do not count.
+
+    A segment that was given up for one of its batches is given up for all: it is set aside whole.
+    """
 
     is_alive: Callable[[str], bool]
     _open: dict[AttemptKey, list[str]] = field(default_factory=dict)
+    _given_up: set[AttemptKey] = field(default_factory=set)
 
     def begin(self, key: AttemptKey, node_id: str) -> int:
         """Note that a try begins on a node; return how many before it did not end."""
+        if replace(key, start=0) in self._given_up:
+            return MOST_ATTEMPTS
         lost = [node for node in self._open.get(key, []) if self.is_alive(node)]
         self._open[key] = [*lost, node_id]
+        if len(lost) >= MOST_ATTEMPTS:
+            self._given_up.add(replace(key, start=0))
         return len(lost)
 
     def end(self, key: AttemptKey) -> None:

@@ -140,9 +140,9 @@ class CameraLog:
         self._measure(current, segment.index, spans)
 
     def _measure(self, current: _OpenFootage, segment: int | None, spans: Sequence[Span]) -> None:
-        """Add spans to the footage's metrics, one row for each step of a segment."""
-        for step in dict.fromkeys(span.step for span in spans):
-            same = [span for span in spans if span.step == step]
+        """Add spans to the footage's metrics, a row for each process that a step ran in."""
+        for step, pid in dict.fromkeys((span.step, span.pid) for span in spans):
+            same = [span for span in spans if (span.step, span.pid) == (step, pid)]
             wall_s = sum(span.wall_s for span in same)
             current.result.step_s[step] = current.result.step_s.get(step, 0.0) + wall_s
             current.metrics.append(
@@ -150,6 +150,7 @@ class CameraLog:
                     "attempt_id": self._settings.attempt_id,
                     "time": datetime.now(UTC),
                     "step": step,
+                    "pid": pid,
                     "source_uri": current.footage.source_uri,
                     "camera_id": current.footage.key.camera_id,
                     "video_track": current.footage.track.video_track,

@@ -84,6 +84,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             pa.field("wall_s", pa.float64()),
             pa.field("cpu_s", pa.float64()),
             pa.field("frames", pa.int64()),
+            pa.field("pid", pa.int64()),
             pa.field("node", pa.string()),
             pa.field("rss_mb", pa.float64()),
             pa.field("object_store_mb", pa.float64()),

@@ -1,5 +1,6 @@
 """How long a step took: spans that travel with the work, so that a retry is counted once."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +16,14 @@ class Span:
         wall_s: Elapsed seconds, waiting for neighbours not included.
         cpu_s: CPU seconds of the process while the span was open, all threads.
         frames: Frames that the step handled.
+        pid: The process that did it.
     """
 
     step: str
     wall_s: float
     cpu_s: float
     frames: int
+    pid: int
 
 
 class Stopwatch:
@@ -43,11 +46,12 @@ class Stopwatch:
 
     def span(self, *, frames: int) -> Span:
         """Return what was counted since the last call, as a span over `frames` frames."""
-        span = Span(step=self._step, wall_s=self._wall_s, cpu_s=self._cpu_s, frames=frames)
+        span = Span(
+            step=self._step,
+            wall_s=self._wall_s,
+            cpu_s=self._cpu_s,
+            frames=frames,
+            pid=os.getpid(),
+        )
         self._wall_s = self._cpu_s = 0.0
         return span
-
-
-def total_s(spans: Iterator[Span] | list[Span] | tuple[Span, ...], step: str) -> float:
-    """Return the wall seconds of `step` summed over `spans`."""
-    return sum(span.wall_s for span in spans if span.step == step)
