@@ -10,7 +10,7 @@ It holds boxes, never pixels. A retried segment may be split otherwise: interval
 there already.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -80,6 +80,15 @@ def _slice(part: Detections | Gap, start: int, stop: int) -> Detections | Gap:
     )
 
 
+def _range(parts: Sequence[Detections], gaps: Sequence[Gap]) -> tuple[int | None, int | None]:
+    """Return the first and the last frame_index of a segment, as far as its parts tell."""
+    numbers = [int(number) for part in parts for number in part.frame_index]
+    for gap in gaps:
+        ends = gap.failure.first_frame, gap.failure.last_frame
+        numbers += [number for number in ends if number is not None]
+    return min(numbers, default=None), max(numbers, default=None)
+
+
 class ReorderBuffer:
     """Gives on the segments of one footage in order."""
 
@@ -126,9 +135,12 @@ class ReorderBuffer:
     def _whole(self, segment: _Arriving) -> WholeSegment:
         parts = [segment.parts[start] for start in sorted(segment.parts)]
         detections = tuple(part for part in parts if isinstance(part, Detections))
-        gap = next((part for part in parts if isinstance(part, Gap)), None)
-        if gap is not None:
-            failure = replace(gap.failure, frames=segment.wanted)
+        gaps = [part for part in parts if isinstance(part, Gap)]
+        if gaps:
+            first, last = _range(detections, gaps)
+            failure = replace(
+                gaps[0].failure, frames=segment.wanted, first_frame=first, last_frame=last
+            )
             return WholeSegment(
                 footage=self._footage, index=self._next, parts=(), failures=(failure,)
             )

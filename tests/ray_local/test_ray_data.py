@@ -1,0 +1,105 @@
+"""What the design says of Ray Data, held on the real graph."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from cluster.dataflow import _Actors, build
+from cluster.memory import apply_to_ray_data, store_bytes
+from cluster.rows import from_rows
+from cluster.session import open_session
+from jobs.backfill import describe, find_model
+from jobs.settings import JobSettings
+from jobs.survey import survey
+from pipeline.ledger import open_run
+from pipeline.records import Detections, FootageEnd
+from pipeline.warmup import WARM_UP_KEY
+
+pytestmark = [pytest.mark.ray, pytest.mark.footage]
+
+
+@pytest.fixture
+def graph(ray_head: Any, eight_segments: Path, tmp_path: Path) -> Iterator[tuple[Any, list[Any]]]:
+    """Run the graph of the job over 8 segments; give the dataset and the blocks that came out."""
+    settings = JobSettings(input=(str(eight_segments),), output=str(tmp_path / uuid.uuid4().hex))
+    with open_session(store_bytes(settings.memory_limit_mb), ray_head.address) as session:
+        found, model = survey(settings), find_model(settings)
+        spec = describe(settings, found, model, session, open_run(settings.output))
+        apply_to_ray_data(spec.memory, len(session.nodes))
+        actors = _Actors(spec, session)
+        ray.get(actors.supervisor.open_gate.remote())
+        dataset = build(spec, actors.supervisor)
+        batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+        blocks = [list(from_rows(block)) for block in batches]
+        yield dataset, blocks
+        actors.end()
+
+
+def test_one_task_a_segment_one_frame_batch_a_call_and_decode_beside_no_model(
+    graph: tuple[Any, list[Any]],
+) -> None:
+    dataset, blocks = graph
+    assert all(len(block) == 1 for block in blocks), "a block holds one record"
+    items = [block[0] for block in blocks]
+    batches = [i for i in items if isinstance(i, Detections) and i.stretch.footage != WARM_UP_KEY]
+    ends = [item for item in items if isinstance(item, FootageEnd)]
+    assert [end.segments for end in ends] == [8]
+    assert sorted({b.stretch.segment for b in batches}) == list(range(8))
+    assert sum(len(b.frame_index) for b in batches) == 795
+
+    # Each detector call got exactly the frames of one batch: 10, or the rest of a segment.
+    for batch in batches:
+        calls = [span for span in batch.spans if span.step == "detect"]
+        assert [call.frames for call in calls] == [batch.stretch.stop - batch.stretch.start]
+        last = batch.stretch.stop == batch.stretch.wanted
+        assert calls[0].frames == 10 or last
+
+    # One decode task for each segment, for the mark of the end, and for the warm-up.
+    operators = [line for line in dataset.stats().splitlines() if line.startswith("Operator")]
+    names = [line.split(" ", 2)[2] for line in operators]
+    decoding = [name for name in names if "decode_stage" in name]
+    assert len(decoding) == 1
+    assert "10 tasks executed" in decoding[0]
+
+    # Decode and detect are operators of their own, in processes of their own.
+    assert not any("decode_stage" in name and "DetectStage" in name for name in names)
+    pids = {
+        step: {s.pid for b in batches for s in b.spans if s.step == step}
+        for step in ("decode", "detect")
+    }
+    assert pids["decode"]
+    assert pids["detect"]
+    assert not pids["decode"] & pids["detect"]
+
+
+def test_a_segment_that_kills_its_decoder_each_time_is_set_aside_and_the_rest_finish(
+    run: Callable, eight_segments: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOOTFALL_FAULT", "decode:0:3:SIGSEGV")
+    job = run(eight_segments)
+    assert job.exit_code == 3
+    assert job.summary["status"] == "partial"
+    assert job.tracks()[0]["frames"] == 695
+    assert job.tracks()[0]["frames_failed"] == 100
+    columns = "select step, signal, attempts, first_frame, last_frame, frames, error_class"
+    assert job.query("failures", columns) == [("decode", "SIGSEGV", 3, 300, 399, 100, "StepError")]
+    monkeypatch.delenv("FOOTFALL_FAULT")
+    whole = run(eight_segments, name="whole")
+    outside = "where frame_index not between 300 and 399 order by all"
+    values = "select * exclude (source_uri)"
+    assert job.query("detections", values, outside) == whole.query("detections", values, outside)
+
+
+def test_a_batch_that_kills_its_detector_each_time_is_set_aside_and_the_rest_finish(
+    run: Callable, footage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOOTFALL_FAULT", "detect:0:1:SIGKILL")
+    job = run(footage / "TUD-Stadtmitte.mp4")
+    assert job.exit_code == 3
+    assert job.tracks()[0]["frames"] == 120
+    columns = "select step, attempts, first_frame, last_frame, frames"
+    assert job.query("failures", columns) == [("detect", 3, 120, 178, 59)]
