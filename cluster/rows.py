@@ -9,29 +9,28 @@ the object store.
 
 import pickle
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 SCHEMA = pa.schema([pa.field("header", pa.binary()), pa.field("payload", pa.large_binary())])
-# Smaller buffers go into the header: a payload is one buffer, the pixels.
+# Smaller buffers go into the header, and so do all but the first large one: that is the pixels.
 _OUT_OF_BAND_BYTES = 64 * 1024
 
 
 def to_row(record: object) -> pa.Table:
-    """Return a table of one row that holds a record with at most one large buffer."""
+    """Return a table of one row that holds a record; its first large buffer is not copied."""
     large: list[pickle.PickleBuffer] = []
 
     def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
-        if buffer.raw().nbytes < _OUT_OF_BAND_BYTES:
+        if large or buffer.raw().nbytes < _OUT_OF_BAND_BYTES:
             return True
         large.append(buffer)
         return False
 
     header = pickle.dumps(record, protocol=5, buffer_callback=keep_in_band)
-    if len(large) > 1:
-        raise ValueError(f"{type(record).__name__} has {len(large)} large buffers; a row takes one")
     content = pa.py_buffer(large[0].raw() if large else b"")
     offsets = pa.py_buffer(np.array([0, content.size], np.int64))
     payload = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, content])
@@ -40,6 +39,15 @@ def to_row(record: object) -> pa.Table:
 
 def from_rows(rows: pa.Table) -> Iterator[Any]:
     """Yield the records of rows; their pixels are read-only views of the table's memory."""
-    for header, payload in zip(rows.column("header"), rows.column("payload"), strict=True):
-        buffer = payload.as_buffer()
-        yield pickle.loads(header.as_buffer(), buffers=[buffer] if buffer.size else [])
+    headers = rows.column("header").to_pylist()
+    for header, payload in zip(headers, _values(rows.column("payload")), strict=True):
+        yield pickle.loads(header, buffers=[payload] if payload.size else [])
+
+
+def _values(column: pa.ChunkedArray) -> Iterator[pa.Buffer]:
+    """Yield the values of a large_binary column as views: a scalar's own buffer would be a copy."""
+    for chunk in column.chunks:
+        _, offsets, content = chunk.buffers()
+        bounds = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+        for start, stop in pairwise(bounds.tolist()):
+            yield content.slice(start, stop - start) if content else pa.py_buffer(b"")

@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.faults import VARIABLE, Fault, parse_fault
 from pipeline.letterbox import NETWORK_STRIDE_PX
 from pipeline.track import TRACKERS, TrackSettings
+from pipeline.weights import KNOWN
 
 # Bounds of the old service; the job's own memory limit has no upper one, for a node with eight GPUs
 # needs more.
@@ -117,6 +118,8 @@ class JobSettings:
             begin, end = (time.fromisoformat(part.strip()) for part in self.hours.split("-"))
         except ValueError as error:
             raise ConfigError(f"hours = {self.hours!r}: write them as 09:00-22:00") from error
+        if begin.tzinfo or end.tzinfo:
+            raise ConfigError(f"hours = {self.hours!r}: they are in the camera's own time zone")
         return begin, end
 
     @property
@@ -157,7 +160,7 @@ def _key(name: str) -> str:
 
 def _toml(value: object) -> str:
     # A JSON string, number, array or boolean is one of TOML's too.
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _at_least(name: str, value: int, least: int) -> None:
@@ -209,12 +212,14 @@ def resolve(options: argparse.Namespace) -> JobSettings:
     """
     given = {name: value for name, value in vars(options).items() if value is not None}
     path = given.pop("config", None)
+    if under_ray_job():
+        _refuse_relative({"config": path or ""})
     values = _read(path) if path else {}
     known = {setting.name for setting in fields(JobSettings)}
     values |= {name: value for name, value in given.items() if name in known}
     converted = {name: _convert(name, value) for name, value in values.items()}
     if under_ray_job():
-        _refuse_relative({**converted, "config": path or ""})
+        _refuse_relative(converted)
     return JobSettings(**converted)
 
 
@@ -286,7 +291,7 @@ def _refuse_relative(values: dict[str, Any]) -> None:
     for name in PATHS:
         given = values.get(name, "")
         for path in given if isinstance(given, tuple) else (given,):
-            known_name = name == "model" and "/" not in path
+            known_name = name == "model" and path in KNOWN
             if path and not known_name and not Path(path).is_absolute():
                 raise ConfigError(
                     f"--{name} {path}: a Ray job runs in an uploaded copy of your folder, on the "

@@ -5,6 +5,7 @@
 `plan` prints this, `backfill` runs it.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from pipeline.errors import ConfigError, SourceError
 from pipeline.letterbox import fit
 from pipeline.probe import probe
 from pipeline.records import Failure, Footage, FootageKey, Recording, VideoTrack
+from pipeline.tables import is_filable
 from pipeline.window import FootageWindow
 
 _PROBES_AT_ONCE = 8
@@ -89,7 +91,8 @@ def _probe(source_uri: str) -> Recording | Failure:
 
 def _unreadable(source_uri: str, error: Exception, video_track: int | None = None) -> Failure:
     return Failure(
-        source_uri=source_uri,
+        # A name that is not UTF-8 must not stop the table of failures.
+        source_uri=source_uri.encode(errors="backslashreplace").decode(),
         video_track=video_track,
         step="probe",
         error_class=type(error).__name__,
@@ -132,7 +135,7 @@ def _describe(
     if settings.wanted_tracks is not None and number not in settings.wanted_tracks:
         skipped = "not among --video-tracks"
     rule = next((rule for rule in rules if rule.matches(uri, number)), None)
-    camera_id = rule.id if rule else settings.camera_id or f"{name}-{number}"
+    camera_id = _camera_id(rule.id if rule else settings.camera_id, name, number)
     if settings.camera_id and not skipped and _count_wanted(settings, recording) > 1:
         raise ConfigError(
             f"camera_id {settings.camera_id!r}: {uri!r} has {_count_wanted(settings, recording)} "
@@ -164,6 +167,16 @@ def _describe(
         container_hides_negative="mp4" in recording.container,
     )
     return Found(footage=footage, recording=recording, skipped=skipped)
+
+
+def _camera_id(given: str, name: str, number: int) -> str:
+    """Return the camera of a video track: as given, or after the recording's name."""
+    if given and not is_filable(given):
+        raise ConfigError(f"camera {given!r}: its name is too long for a folder's")
+    named = f"{name}-{number}"
+    return given or (
+        named if is_filable(named) else f"{hashlib.sha256(name.encode()).hexdigest()[:16]}-{number}"
+    )
 
 
 def _count_wanted(settings: JobSettings, recording: Recording) -> int:

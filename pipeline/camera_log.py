@@ -28,7 +28,7 @@ from pipeline.records import (
 from pipeline.refine import Refiner
 from pipeline.reorder import ReorderBuffer, WholeSegment
 from pipeline.sink import PartWriter, part_name, write_table
-from pipeline.tables import Provenance, rows_table, table, timestamp
+from pipeline.tables import Provenance, date_of, rows_table, table, timestamp
 from pipeline.timing import Span, Stopwatch
 from pipeline.track import TRACKERS, UNTRACKED, TrackSettings
 
@@ -70,7 +70,13 @@ class _OpenFootage:
         self.track_ids: set[int] = set()
         self.metrics: list[dict[str, object]] = []
         name = part_name(footage.source_uri, footage.track.video_track)
-        self.part = PartWriter(settings.output, footage.key.camera_id, name, settings.provenance)
+        self.part = PartWriter(
+            settings.output,
+            footage.key.camera_id,
+            name,
+            settings.provenance,
+            date=date_of(footage.start_time),
+        )
 
 
 class CameraLog:
@@ -274,16 +280,14 @@ class CameraLog:
         """
         while self._current < len(self._open):
             current = self._open[self._current]
-            lost = current.buffer.missing()
-            message = f"segments {lost} never came" if lost else "its end never came"
-            self._fail(current.result, [_lost(current.footage, message)])
+            lost = _lost(current.footage)
+            for segment in (*current.waiting, *current.buffer.drain(lost)):
+                self._log(current, segment)
+            current.waiting.clear()
+            if current.buffer.end is None:
+                self._fail(current.result, [lost])
             self._finish(current)
         return [opened.result for opened in self._open]
-
-    def abandon(self) -> None:
-        """Remove what was written of parts that are not finished."""
-        for unfinished in self._open[self._current :]:
-            unfinished.part.discard()
 
 
 def _status(result: FootageResult) -> str:
@@ -292,12 +296,12 @@ def _status(result: FootageResult) -> str:
     return "partial" if result.frames else "failed"
 
 
-def _lost(footage: Footage, message: str) -> Failure:
+def _lost(footage: Footage) -> Failure:
     return Failure(
         source_uri=footage.source_uri,
         video_track=footage.track.video_track,
         camera_id=footage.key.camera_id,
         step="track",
         error_class="StepError",
-        message=message,
+        message="its end never came",
     )

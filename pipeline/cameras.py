@@ -79,7 +79,7 @@ class CameraRule:
 def _name_pattern(start_time: str) -> str:
     """Return the regular expression of names that a `strptime` form describes."""
     pattern = ""
-    for part in re.findall(r"%.|[^%]+", start_time):
+    for part in re.findall(r"%.?|[^%]+", start_time):
         if part.startswith("%") and part not in _DIRECTIVES:
             raise ConfigError(
                 f"start_time {start_time!r}: {part} is not known; known are "
@@ -123,6 +123,8 @@ def read_cameras(path: str) -> tuple[CameraRule, ...]:
 
 def _rule(path: str, entry: dict[str, Any]) -> CameraRule:
     known = {f.name: f.type for f in fields(CameraRule)}
+    if not isinstance(entry, dict):
+        raise ConfigError(f"cameras file {path!r}: {entry!r} is no table; write [[camera]]")
     if unknown := set(entry) - set(known):
         raise ConfigError(
             f"cameras file {path!r}: unknown key {min(unknown)!r}; known are {', '.join(known)}"

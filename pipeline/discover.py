@@ -4,6 +4,7 @@ Nothing is opened here but folders and manifests; what the recordings hold is fo
 """
 
 import csv
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -32,7 +33,8 @@ def find_recordings(inputs: Sequence[str]) -> list[str]:
     """
     if not inputs:
         raise ConfigError("no input: give --input a file, a folder, a glob or a manifest .csv")
-    found = {str(Path(path).absolute()) for given in inputs for path in _expand(given)}
+    # Not resolved: a link's own name tells the camera and the time.
+    found = {os.path.abspath(path) for given in inputs for path in _expand(given)}  # noqa: PTH100
     return sorted(found)
 
 
@@ -54,7 +56,8 @@ def _expand(given: str) -> Iterable[str]:
 
 def _search(folder: Path) -> list[str]:
     try:
-        files = [str(p) for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES]
+        named = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+        files = [str(path) for path in named if not path.is_dir()]
     except OSError as error:
         raise ConfigError(f"input {str(folder)!r}: {error.strerror}") from error
     if not files:

@@ -10,8 +10,6 @@
 Every error crosses processes, so each can be pickled: one positional message, the rest as keywords.
 """
 
-from typing import Any
-
 
 class FootfallError(Exception):
     """Root of the errors that footfall raises on purpose."""
@@ -27,9 +25,6 @@ class SourceError(FootfallError):
     def __init__(self, message: str, *, source_uri: str = "") -> None:
         super().__init__(message)
         self.source_uri = source_uri
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self),), self.__dict__
 
 
 class FfmpegError(SourceError):
@@ -49,9 +44,6 @@ class StepError(FootfallError):
     def __init__(self, message: str, *, signal: str = "") -> None:
         super().__init__(message)
         self.signal = signal
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self),), self.__dict__
 
 
 class OutputError(FootfallError):

@@ -4,6 +4,7 @@ All of it is read from the header, but the rotation: PyAV shows a display matrix
 the first frame is decoded where the container can carry one. Cutting what was found is in `demux`.
 """
 
+import os
 import re
 import stat
 from pathlib import Path
@@ -49,6 +50,8 @@ def probe(source_uri: str) -> Recording:
 
 
 def _size(source_uri: str) -> int:
+    if not source_uri.isascii() and source_uri != os.fsdecode(source_uri.encode(errors="replace")):
+        raise SourceError("has a name that is not UTF-8: rename it", source_uri=source_uri)
     try:
         status = Path(source_uri).stat()
     except OSError as error:

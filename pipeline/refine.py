@@ -28,11 +28,11 @@ class Refiner:
 
     def push(self, frame: TrackedFrame) -> Iterator[TrackedFrame]:
         """Take the next frame; yield those that cannot change any more, in order."""
+        while self._held and frame.time_s - self._held[0].time_s > self._horizon_s:
+            yield self._held.popleft()
         self._held.append(frame)
         for seen in frame.observations:
             self._fill(frame, seen)
-        while frame.time_s - self._held[0].time_s > self._horizon_s:
-            yield self._held.popleft()
 
     def flush(self) -> Iterator[TrackedFrame]:
         """Yield what is held back: nothing more will come of it."""

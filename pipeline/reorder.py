@@ -6,8 +6,7 @@ aside whole: what part of it had been seen by then is chance.
     arrives     seg 1 [0,10)   seg 0 [10,16)   seg 0 [0,10)   seg 0 [0,10)   seg 1 [10,20)
     given on                                   segment 0      (seen)         segment 1
 
-It holds boxes, never pixels. A retried segment may be split otherwise: intervals are cut at what is
-there already.
+It holds boxes, never pixels. Arrivals are cut at what is there already, so that nothing counts twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -131,6 +130,25 @@ class ReorderBuffer:
             if index not in self._arriving
             or self._arriving[index].covered() < self._arriving[index].wanted
         ]
+
+    def drain(self, lost: Failure) -> Iterator[WholeSegment]:
+        """Yield all that is left, in order: nothing more will come.
+
+        Args:
+            lost: What is recorded for each segment that has not come whole.
+        """
+        missing = set(self.missing())
+        for index in sorted(missing | set(self._arriving)):
+            self._next = index
+            if index in missing:
+                frames = self._arriving[index].wanted if index in self._arriving else 0
+                failure = replace(lost, message=f"segment {index} never came", frames=frames)
+                yield WholeSegment(
+                    footage=self._footage, index=index, parts=(), failures=(failure,)
+                )
+            else:
+                yield self._whole(self._arriving[index])
+        self._arriving.clear()
 
     def _whole(self, segment: _Arriving) -> WholeSegment:
         parts = [segment.parts[start] for start in sorted(segment.parts)]

@@ -23,7 +23,15 @@ _DATED_BY = {"tracks": "first_timestamp"}
 class PartWriter:
     """Writes one part of one camera: rows of the partitioned tables, filed by their date."""
 
-    def __init__(self, output: Path, camera_id: str, name: str, provenance: Provenance) -> None:
+    def __init__(
+        self,
+        output: Path,
+        camera_id: str,
+        name: str,
+        provenance: Provenance,
+        *,
+        date: str = NO_DATE,
+    ) -> None:
         """Begin a part.
 
         Args:
@@ -31,10 +39,11 @@ class PartWriter:
             camera_id: Whose rows.
             name: File name without suffix; the same for the same footage, whatever run writes it.
             provenance: What goes into the footers.
+            date: What a table without any row is filed under.
         """
         self.name = name
         self._output, self._camera_id = output, camera_id
-        self._footer = provenance.footer()
+        self._footer, self._date = provenance.footer(), date
         self._held: dict[tuple[str, str], list[pa.Table]] = {}
         self._files: dict[tuple[str, str], pq.ParquetWriter] = {}
         self._paths: dict[tuple[str, str], Path] = {}
@@ -47,6 +56,11 @@ class PartWriter:
             OutputError: They cannot be written.
         """
         self.rows[name] = self.rows.get(name, 0) + len(rows)
+        if not len(rows):
+            # The table is there, although it is empty; rows that come later may open other dates.
+            if (name, self._date) not in self._files:
+                self._held.setdefault((name, self._date), [rows])
+            return
         for date, dated in _by_date(rows, _DATED_BY.get(name, "timestamp")).items():
             held = self._held.setdefault((name, date), [])
             held.append(dated)
@@ -87,12 +101,6 @@ class PartWriter:
                 self._partial(key).replace(self._paths[key])
         except (OSError, pa.ArrowException) as error:
             raise OutputError(f"output {str(self._output)!r} cannot be written: {error}") from error
-
-    def discard(self) -> None:
-        """Remove what was written and not committed."""
-        for key, file in self._files.items():
-            file.close()
-            self._partial(key).unlink(missing_ok=True)
 
 
 def _by_date(rows: pa.Table, column: str) -> Mapping[str, pa.Table]:

@@ -19,6 +19,7 @@ SCHEMA_VERSION = "1"
 # Not the name that Hive has for null: pyarrow cannot read a table of which every date is null.
 NO_DATE = "unknown"
 
+_LONGEST_NAME = 255
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 _FRAME = [
     pa.field("source_uri", pa.string()),
@@ -158,6 +159,11 @@ def timestamp(start_time: datetime | None, offset_s: float) -> datetime | None:
 def date_of(moment: datetime | None) -> str:
     """Return the date that a row is filed under: UTC, or "unknown"."""
     return NO_DATE if moment is None else moment.date().isoformat()
+
+
+def is_filable(camera_id: str) -> bool:
+    """Say whether a folder can have the camera's name: file systems take 255 bytes."""
+    return len(partition(camera_id, "").split("/")[0]) <= _LONGEST_NAME
 
 
 def partition(camera_id: str, date: str) -> str:

@@ -8,6 +8,7 @@ A tracker belongs to one camera, and all its state lives in the instance. What i
 is for `refine` and `movement`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Protocol, Self
@@ -39,7 +40,8 @@ class TrackSettings:
         weak_cost: Greatest 1 - IoU of a match with a weak box.
         birth_cost: As `strong_cost`, for the second box of a new track.
         buffer_s: A track that is not seen for longer has ended.
-        carry_over_s: A tracker goes on over a gap between recordings that is no longer.
+        carry_over_s: Tracks go on over a gap in the footage, or between recordings, that is no
+            longer.
     """
 
     tracker: str = "bytetrack"
@@ -57,7 +59,7 @@ class TrackSettings:
             raise ConfigError(f"tracker {self.tracker!r}: known are {', '.join(sorted(TRACKERS))}")
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "tracker" and not value >= 0:
+            if field.name != "tracker" and not 0 <= value < math.inf:
                 raise ConfigError(f"track.{field.name} = {value!r} is no number from 0 up")
 
 
@@ -198,6 +200,7 @@ class ByteTracker:
         self._class = np.zeros(0, np.int64)
         self._seen_s = np.zeros(0)
         self._time_s: float | None = None
+        self._step_s = math.inf
 
     def update(
         self, time_s: float, boxes: Float32s, confidence: Float32s, class_id: Int64s
@@ -205,8 +208,7 @@ class ByteTracker:
         """Take the next frame; see `Tracker.update`."""
         is_first = self._time_s is None
         previous_s = time_s if self._time_s is None else self._time_s
-        self._motion.predict(max(time_s - previous_s, 0.0) * self._rate_fps)
-        self._time_s = time_s
+        self._pass_time(time_s, previous_s)
         given = np.full(len(boxes), UNTRACKED, np.int64)
         strong = np.flatnonzero(confidence >= self._settings.strong)
         weak = np.flatnonzero(
@@ -233,6 +235,19 @@ class ByteTracker:
         births = strong[(given[strong] == UNTRACKED) & (confidence[strong] >= self._settings.birth)]
         given[births] = self._begin(time_s, boxes[births], class_id[births], confirm=is_first)
         return given
+
+    def _pass_time(self, time_s: float, previous_s: float) -> None:
+        """Move the tracks on to `time_s`, without those that were out of sight for too long.
+
+        A long stride is no jump: steps that are all alike are the footage's own.
+        """
+        step_s = max(time_s - previous_s, 0.0)
+        jump = step_s > self._settings.carry_over_s and step_s > 2 * self._step_s
+        recent = time_s - self._seen_s <= self._settings.buffer_s
+        self._keep((recent | (self._seen_s == previous_s)) & (not jump))
+        self._motion.predict(step_s * self._rate_fps)
+        self._step_s = step_s or self._step_s
+        self._time_s = time_s
 
     def _cost(
         self, rows: Int64s, boxes: Float32s, confidence: Float32s | None, class_id: Int64s

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -46,7 +47,7 @@ def ray_head() -> Iterator[RayHead]:
             Path(sys.executable).with_name("ray"), "start", "--head", "--block",
             f"--port={port}", f"--dashboard-port={dashboard}", "--include-dashboard=true",
             "--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--num-cpus=2",
-            "--object-store-memory=500000000",
+            "--object-store-memory=500000000", f"--dashboard-agent-listen-port={free_port()}",
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -57,8 +58,12 @@ def ray_head() -> Iterator[RayHead]:
         _wait_for(lambda: _answers(dashboard) and _answers(port), 90, "Ray's head node")
         yield RayHead(address=f"127.0.0.1:{port}", dashboard=f"http://127.0.0.1:{dashboard}")
     finally:
-        head.terminate()
-        head.wait(30)
+        # Its own way to stop takes longer than all it does: end what has its folder in its command.
+        for process in psutil.process_iter(["cmdline"]):
+            if any(folder in word for word in process.info["cmdline"] or []):
+                process.kill()
+        head.kill()
+        head.wait(10)
         shutil.rmtree(folder, ignore_errors=True)
 
 

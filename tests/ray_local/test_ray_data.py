@@ -100,6 +100,6 @@ def test_a_batch_that_kills_its_detector_each_time_is_set_aside_and_the_rest_fin
     monkeypatch.setenv("FOOTFALL_FAULT", "detect:0:1:SIGKILL")
     job = run(footage / "TUD-Stadtmitte.mp4")
     assert job.exit_code == 3
-    assert job.tracks()[0]["frames"] == 120
+    assert job.tracks()[0]["frames"] == 108
     columns = "select step, attempts, first_frame, last_frame, frames"
-    assert job.query("failures", columns) == [("detect", 3, 120, 178, 59)]
+    assert job.query("failures", columns) == [("detect", 3, 108, 178, 71)]

@@ -48,7 +48,8 @@ def test_start_process_runs_one_video_track_and_returns_the_old_fields(
         r"WARNING - Memory limit too low, using minimum 100 MB",
         r"INFO - Processing parameters: batch_size=10, memory_limit=100 MB",
         r"INFO - Initial memory usage: \d+\.\d MB",
-        r"INFO - Progress: \d+\.\d% \(\d+/179\) - Speed: \d+\.\d fps - ETA: \d\d:\d\d - Memory: \d+\.\d MB",
+        r"INFO - Progress: \d+\.\d% \(\d+/179\) - Speed: \d+\.\d fps - "
+        r"ETA: \d\d:\d\d - Memory: \d+\.\d MB",
         r"INFO - Video processing completed successfully",
     ):
         assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - " + line, said, re.MULTILINE), (
@@ -75,7 +76,6 @@ def test_a_video_that_is_not_there_and_a_camera_without_id_are_named(tmp_path: P
 def test_parameters_out_of_bounds_are_warned_of_in_the_old_words(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    logging.getLogger("jobs").propagate = True
     with caplog.at_level(logging.WARNING):
         assert validate_processing_parameters(0, 99) == (10, 100)
         assert validate_processing_parameters(5, 9000) == (5, 8192)
