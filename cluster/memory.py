@@ -87,8 +87,21 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int) -> None:
     context.print_on_execution_start = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Memory of processes, each shared page counted once.
+
+    Attributes:
+        total_bytes: All of it (PSS).
+        shared_bytes: What of it is shared memory: the object store's pages.
+    """
+
+    total_bytes: int
+    shared_bytes: int
+
+
 class MemoryMeter:
-    """Measures the memory of processes as their PSS: each shared page is counted once.
+    """Measures the memory of processes as their PSS.
 
     The kernel walks all pages of a process to tell its PSS, some milliseconds for a large one. So a
     process is read again when its resident size has changed by more than `tolerance_bytes`, and
@@ -99,28 +112,37 @@ class MemoryMeter:
 
     def __init__(self, tolerance_bytes: int = MIB) -> None:
         self._tolerance_bytes = tolerance_bytes
-        self._known: dict[int, tuple[int, int, int]] = {}
+        self._known: dict[int, tuple[int, int, Usage]] = {}
 
-    def total_mb(self, processes: Iterable[psutil.Process]) -> float:
-        """Return the sum over processes, in MiB; one that has just ended counts nothing."""
+    def measure(self, processes: Iterable[psutil.Process]) -> Usage:
+        """Return the sum over processes; one that has just ended counts nothing."""
         known, self._known = self._known, {}
         for process in processes:
-            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
                 rss = process.memory_info().rss
-                before_rss, pss, age = known.get(process.pid, (-1, 0, self.READ_AGAIN))
-                if age >= self.READ_AGAIN or abs(rss - before_rss) > self._tolerance_bytes:
-                    before_rss, pss, age = rss, _pss_bytes(process.pid), 0
-                self._known[process.pid] = before_rss, pss, age + 1
-        return sum(pss for _, pss, _ in self._known.values()) / MIB
+                last_rss, age, usage = known.get(process.pid, (-1, self.READ_AGAIN, None))
+                moved = abs(rss - last_rss) > self._tolerance_bytes
+                if usage is None or moved or age >= self.READ_AGAIN:
+                    last_rss, age, usage = rss, 0, _read_usage(process.pid)
+                self._known[process.pid] = last_rss, age + 1, usage
+        usages = [usage for _, _, usage in self._known.values()]
+        return Usage(
+            total_bytes=sum(usage.total_bytes for usage in usages),
+            shared_bytes=sum(usage.shared_bytes for usage in usages),
+        )
 
 
-def _pss_bytes(pid: int) -> int:
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return 0
-    lines = (line.split() for line in text.splitlines())
-    return next((int(words[1]) * 1024 for words in lines if words[0] == "Pss:"), 0)
+def _read_usage(pid: int) -> Usage:
+    """Read a process's usage from the kernel.
+
+    Raises:
+        OSError: It has ended, or may not be looked at.
+    """
+    words = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
+    kib = {line[0]: int(line[1]) for line in words if line[0].startswith("Pss")}
+    return Usage(
+        total_bytes=kib.get("Pss:", 0) * 1024, shared_bytes=kib.get("Pss_Shmem:", 0) * 1024
+    )
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -134,7 +156,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 def get_memory_usage() -> float:
     """Return the memory of this process and all its descendants, in MiB."""
-    return MemoryMeter(tolerance_bytes=0).total_mb(family(os.getpid()))
+    return MemoryMeter(tolerance_bytes=0).measure(family(os.getpid())).total_bytes / MIB
 
 
 def cleanup_memory() -> int:

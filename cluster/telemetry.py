@@ -4,7 +4,6 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -20,7 +19,7 @@ class MemorySample:
     Attributes:
         time: Unix time.
         used_mb: Sum of the PSS of the job's processes, Ray's included.
-        object_store_mb: What of the shared object store's files is in memory.
+        object_store_mb: What of it is shared memory: the object store.
     """
 
     time: float
@@ -68,10 +67,11 @@ class NodeMonitor:
         processes = {p.pid: p for root in self._roots for p in family(root)}
         for process in _rays_own(self._roots[0]):
             processes.setdefault(process.pid, process)
+        usage = self._meter.measure(processes.values())
         sample = MemorySample(
             time=time.time(),
-            used_mb=self._meter.total_mb(processes.values()),
-            object_store_mb=_store_mb(self._roots[0]),
+            used_mb=usage.total_bytes / MIB,
+            object_store_mb=usage.shared_bytes / MIB,
         )
         with self._lock:
             self._samples.append(sample)
@@ -96,17 +96,3 @@ def _rays_own(raylet: int) -> list[psutil.Process]:
     except psutil.Error:
         return []
     return siblings
-
-
-def _store_mb(raylet: int) -> float:
-    """Return the resident size of the object store, from the raylet's mappings of /dev/shm."""
-    resident_kib, in_store = 0, False
-    try:
-        for line in Path(f"/proc/{raylet}/smaps").read_text().splitlines():
-            if "-" in line.split(" ", 1)[0]:
-                in_store = "plasma" in line or "/dev/shm/" in line
-            elif in_store and line.startswith("Rss:"):
-                resident_kib += int(line.split()[1])
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return 0.0
-    return resident_kib * 1024 / MIB
