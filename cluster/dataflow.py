@@ -24,7 +24,7 @@ from cluster.memory import MemoryPlan, apply_to_ray_data
 from cluster.pools import Pools
 from cluster.push import TrackingSink
 from cluster.rows import to_row
-from cluster.session import Session
+from cluster.session import Session, own_error
 from cluster.stages import DetectStage, WarmUp, Work, decode_stage, demux_stage
 from cluster.supervisor import Progress, Supervisor
 from cluster.telemetry import NodeMemory, NodeMonitor
@@ -179,6 +179,11 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
             memory=actors.reports(),
             ended_at=ended_at,
         )
+    except Exception as error:
+        known = own_error(error)
+        if known is None:
+            raise
+        raise known from error
     finally:
         watcher.stop(quietly=True)
         actors.end()

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.exceptions
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, FootfallError
 
 NAMESPACE = "footfall"
 
@@ -36,6 +37,19 @@ class Session:
 
     nodes: tuple[Node, ...]
     is_local: bool
+
+
+def own_error(error: BaseException) -> FootfallError | None:
+    """Return footfall's own error that an error of Ray carries from a worker, if any.
+
+    Ray hands it over inside errors of its own, whose text is a traceback of every process on the way.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, FootfallError) and not isinstance(seen, ray.exceptions.RayError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return None
 
 
 def under_ray_job() -> bool:

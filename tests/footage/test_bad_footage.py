@@ -94,18 +94,22 @@ def test_a_recording_of_sound_alone_holds_no_video_track(tmp_path: Path) -> None
         probe(str(tmp_path / "sound.mp4"))
 
 
-def test_a_cover_picture_is_no_video_track(clips: ClipFolder, tmp_path: Path) -> None:
-    """The picture is the first of the streams, and still the footage is video track 0."""
+def test_a_cover_picture_before_the_footage_is_no_video_track(
+    clips: ClipFolder, tmp_path: Path
+) -> None:
     picture, path = tmp_path / "cover.png", tmp_path / "covered.mp4"
     run_ffmpeg("-i", clips["h264"], "-frames:v", "1", picture)
     run_ffmpeg(
         *("-i", picture, "-i", clips["h264"], "-map", "0", "-map", "1", "-c", "copy"),
         *("-disposition:v:0", "attached_pic", path),
     )
+    path.write_bytes(with_tags_first(path.read_bytes()))
 
     (footage,) = footages_of(str(path))
     segments, end = cut_one(footage, SETTINGS)
 
+    with av.open(str(path)) as container:
+        assert [s.codec_context.name for s in container.streams.video] == ["png", "h264"]
     assert (footage.track.video_track, footage.track.codec) == (0, "h264")
     (alone,) = footages_of(clips["h264"])
     assert_same(decoded(segments, DecodeSettings()), plain_decode(clips["h264"], alone))
@@ -123,34 +127,46 @@ def test_sound_with_a_cover_picture_holds_no_video_track(clips: ClipFolder, tmp_
         probe(str(path))
 
 
+# Each names clip.mp4, beside it: ffmpeg would follow it there.
 LISTS = {
-    "concat.mp4": "ffconcat version 1.0\nfile '{clip}'\n",
-    "concat.ffconcat": "ffconcat version 1.0\nfile '{clip}'\n",
-    "playlist.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:5,\n{clip}\n#EXT-X-ENDLIST\n",
-    "playlist.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:5,\n{clip}\n#EXT-X-ENDLIST\n",
+    "concat.mp4": "ffconcat version 1.0\nfile clip.mp4\n",
+    "concat.ffconcat": "ffconcat version 1.0\nfile clip.mp4\n",
+    "playlist.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:5,\nclip.mp4\n#EXT-X-ENDLIST\n",
+    "playlist.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:5,\nclip.mp4\n#EXT-X-ENDLIST\n",
     "session.mp4": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nt=0 0\nm=video 5004 RTP/AVP 33\n",
 }
 
 
-@pytest.mark.parametrize("name", LISTS)
+@pytest.fixture(params=LISTS)
+def list_of_clips(request: pytest.FixtureRequest, clips: ClipFolder, tmp_path: Path) -> str:
+    """Return the path of a list that names a recording."""
+    shutil.copy(clips["h264"], tmp_path / "clip.mp4")
+    (tmp_path / request.param).write_text(LISTS[request.param])
+    return str(tmp_path / request.param)
+
+
+def test_a_list_of_clips_would_be_followed_by_ffmpeg(clips: ClipFolder, tmp_path: Path) -> None:
+    shutil.copy(clips["h264"], tmp_path / "clip.mp4")
+    (tmp_path / "concat.mp4").write_text(LISTS["concat.mp4"])
+
+    frames = run_ffmpeg("-i", tmp_path / "concat.mp4", "-c", "copy", "-f", "framemd5", "pipe:1")
+
+    assert frames.count(b"\n0,") > 100
+
+
 @pytest.mark.timeout(30)
-def test_a_list_that_names_other_recordings_is_refused(
-    clips: ClipFolder, tmp_path: Path, name: str
-) -> None:
-    (tmp_path / name).write_text(LISTS[name].format(clip=clips["h264"]))
+def test_a_list_that_names_other_recordings_is_refused(list_of_clips: str) -> None:
     with pytest.raises(SourceError, match=NOT_FOOTAGE):
-        probe(str(tmp_path / name))
+        probe(list_of_clips)
 
 
-@pytest.mark.parametrize("name", LISTS)
 @pytest.mark.timeout(30)
 def test_ffmpeg_follows_no_list_that_took_a_recordings_place(
-    clips: ClipFolder, tmp_path: Path, name: str
+    clips: ClipFolder, list_of_clips: str
 ) -> None:
     (footage,) = footages_of(clips["h264"])
-    (tmp_path / name).write_text(LISTS[name].format(clip=clips["h264"]))
 
-    (end,) = cut([replace(footage, source_uri=str(tmp_path / name))], SETTINGS)
+    (end,) = cut([replace(footage, source_uri=list_of_clips)], SETTINGS)
 
     assert_lost(end, footage)
 
@@ -389,6 +405,16 @@ def test_a_segment_of_which_nothing_decodes_is_all_failures(clips: ClipFolder) -
 
     assert len(got) == 0
     assert got.failed == good.wanted
+
+
+def with_tags_first(data: bytes) -> bytes:
+    """Return an MP4 in whose index the tags, and so the cover, stand before the tracks."""
+    start = data.rindex(b"moov") - 4
+    stop = start + int.from_bytes(data[start : start + 4])
+    tags = data.rindex(b"udta", start) - 4
+    tracks = data.index(b"trak", start) - 4
+    assert tags + int.from_bytes(data[tags : tags + 4]) == stop
+    return data[:tracks] + data[tags:stop] + data[tracks:tags] + data[stop:]
 
 
 def first_segment(path: str) -> Segment:

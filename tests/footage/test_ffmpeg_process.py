@@ -20,7 +20,7 @@ from pipeline.faults import parse_fault
 from pipeline.ffmpeg import copy_video_tracks, explain_exit, find_ffmpeg
 from pipeline.isolate import isolated
 from pipeline.records import Segment, VideoTrack
-from tests.footage.clips import ClipFolder, assert_same, cut_one, decoded, footages_of
+from tests.footage.clips import ClipFolder, assert_same, cut_one, decoded, footages_of, run_ffmpeg
 
 TRACK = VideoTrack(video_track=0, codec="h264", width=176, height=144)
 # The words by which the old service told one death from another.
@@ -187,6 +187,52 @@ def test_a_program_in_ffmpegs_place_sees_no_secret(
     assert {line.split("=")[0] for line in seen.read_text().splitlines()} <= {
         "PWD", "OLDPWD", "SHLVL", "_",
     }  # fmt: skip
+
+
+@pytest.mark.timeout(60)
+def test_an_ffmpeg_that_writes_nothing_more_is_not_waited_for(
+    long_clip: str, tmp_path: Path, program: Callable[[str], str]
+) -> None:
+    run_ffmpeg("-t", "40", "-i", long_clip, "-c", "copy", "-f", "nut", tmp_path / "begin.nut")
+    executable = program(f"/bin/cat {tmp_path}/begin.nut; exec /bin/sleep 60")
+    start = time.monotonic()
+
+    with copy_video_tracks(long_clip, [TRACK], executable=executable) as stream:
+        packets = stream.container.demux(video=0)
+        for _ in range(800):
+            next(packets)
+        assert stream.process.poll() is None
+
+    assert time.monotonic() - start < 20
+    assert stream.process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.timeout(60)
+def test_an_ffmpeg_that_writes_nothing_dies_with_the_process_that_started_it(
+    tmp_path: Path, program: Callable[[str], str]
+) -> None:
+    """A process that writes would notice that nobody reads; this one cannot."""
+    pid = tmp_path / "pid"
+    executable = program(f"echo $$ > {pid}.new; /bin/mv {pid}.new {pid}; exec /bin/sleep 60")
+    script = (
+        "import sys\n"
+        "from pipeline.ffmpeg import copy_video_tracks\n"
+        "from pipeline.records import VideoTrack\n"
+        "track = VideoTrack(video_track=0, codec='h264', width=176, height=144)\n"
+        "with copy_video_tracks('clip.mp4', [track], executable=sys.argv[1]):\n"
+        "    pass\n"
+    )
+    with started(script, executable) as parent:
+        while not pid.exists():
+            assert parent.poll() is None
+            time.sleep(0.05)
+        ffmpeg = psutil.Process(int(pid.read_text()))
+        assert lives(ffmpeg)
+
+        parent.kill()
+        parent.wait()
+
+        assert gone_within(ffmpeg, 3)
 
 
 @pytest.mark.timeout(60)
