@@ -29,14 +29,15 @@ from cluster.stages import DetectStage, WarmUp, Work, decode_stage, demux_stage
 from cluster.supervisor import Progress, Supervisor
 from cluster.telemetry import NodeMemory, NodeMonitor
 from cluster.tracking import CameraLogs
+from pipeline.backend import DetectSettings
 from pipeline.camera_log import FootageResult, LogSettings
 from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings
-from pipeline.detect import DetectSettings
 from pipeline.letterbox import Letterbox
 from pipeline.records import Footage
 
 POLL_S = 0.2
+REPORT_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +269,7 @@ class _Watcher:
     def _run(self) -> None:
         try:
             ray.get([actor.ready.remote() for actor in self._actors.tracking])
-            while not self._done.wait(POLL_S):
+            while not self._done.wait(POLL_S if self._readiness is None else REPORT_EVERY_S):
                 self._look()
         except Exception as error:  # noqa: BLE001 -- kept for `stop`, which raises it
             self._error = error
@@ -283,8 +284,8 @@ class _Watcher:
                 self._watch.ready(self._readiness)
                 ray.get(self._actors.supervisor.open_gate.remote())
         else:
-            latest = [r.samples[-1].used_mb for r in self._actors.reports() if r.samples]
-            self._watch.progress(progress, max(latest, default=0.0))
+            latest_mb = ray.get([monitor.latest_mb.remote() for monitor in self._actors.monitors])
+            self._watch.progress(progress, max(latest_mb))
 
     def _measure(self) -> Readiness:
         samples = ray.get([monitor.sample.remote() for monitor in self._actors.monitors])

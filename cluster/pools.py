@@ -5,11 +5,12 @@ all cores and decoding fills the gaps, so the shares of a node are set to let ev
 Decode and detect ask for different shares: with equal ones Ray fuses them into one process.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.session import Node
 
 _FRAMES_A_CPU_DECODES_WHILE_ONE_DETECTS = 4
+_DEMUX_CPUS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +64,14 @@ def plan_pools(
         if device == "cuda"
         else Pool(size=size, cpus=round(max(0.05, share), 2))
     )
+    decode_cpus = round(max(2 * _DEMUX_CPUS, 0.2 * least / decoders), 2)
+    if detect.cpus == decode_cpus:
+        detect = replace(detect, cpus=detect.cpus + 0.01)
     return Pools(
-        demux=Pool(size=len(nodes), cpus=0.1),
-        decode=Pool(size=decoders * len(nodes), cpus=round(max(0.1, 0.2 * least / decoders), 2)),
+        demux=Pool(size=len(nodes), cpus=_DEMUX_CPUS),
+        decode=Pool(size=decoders * len(nodes), cpus=decode_cpus),
         detect=detect,
         track=Pool(size=min(cameras, max(4, int(sum(n.cpus for n in nodes)))), cpus=0.0),
-        push=Pool(size=2 * len(nodes), cpus=0.02),
+        push=Pool(size=len(nodes), cpus=0.02),
         threads=max(1, int(least * usual / max(size, usual))),
     )

@@ -118,6 +118,8 @@ def _native_lines_in_a_file() -> Iterator[None]:
 
 
 def _start_local(object_store_bytes: int) -> None:
+    # Ray's workers step back behind every other process (nice 15), and so would a whole job.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(
         address="local",
         namespace=NAMESPACE,

@@ -14,9 +14,10 @@ import ray
 
 from cluster.rows import from_rows, to_row
 from cluster.supervisor import MOST_ATTEMPTS, AttemptKey
+from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings, decode, segment_failure
 from pipeline.demux import DemuxSettings, cut
-from pipeline.detect import Detector, DetectSettings
+from pipeline.detect import Detector
 from pipeline.errors import StepError
 from pipeline.isolate import isolated
 from pipeline.letterbox import Letterbox
@@ -76,8 +77,8 @@ class RemoteTries:
         return int(ray.get(self.supervisor.begin.remote(key, node_id)))
 
     def end(self, key: AttemptKey) -> None:
-        """Say that the work is done."""
-        ray.get(self.supervisor.end.remote(key))
+        """Say that the work is done; nobody waits for the answer."""
+        self.supervisor.end.remote(key)
 
 
 def decode_with_retries(

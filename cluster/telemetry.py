@@ -78,6 +78,11 @@ class NodeMonitor:
             self._sampling_s += time.thread_time() - began
         return sample
 
+    def latest_mb(self) -> float:
+        """Return the memory of the job on this node at the last sample, in MiB."""
+        with self._lock:
+            return self._samples[-1].used_mb if self._samples else 0.0
+
     def report(self) -> NodeMemory:
         """Return all samples so far."""
         with self._lock:

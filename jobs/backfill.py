@@ -15,15 +15,16 @@ from cluster.memory import check_memory_limit, plan_memory, store_bytes
 from cluster.pools import decoders_for, plan_pools
 from cluster.session import Session, open_session
 from cluster.supervisor import Progress
-from jobs.console import ProgressReport, complain, open_console, show_failures
-from jobs.results import EXIT_BROKE, EXIT_WRONG_SETTING, RunEnd
+from jobs.console import ProgressReport, open_console, show_failures
+from jobs.exits import ending
+from jobs.results import RunEnd
 from jobs.settings import JobSettings, add_options, resolve
 from jobs.survey import Survey, survey
+from pipeline.backend import DetectSettings
 from pipeline.camera_log import LogSettings
 from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings
-from pipeline.detect import DetectSettings
-from pipeline.errors import ConfigError, FootfallError
+from pipeline.errors import ConfigError
 from pipeline.ffmpeg import find_ffmpeg
 from pipeline.ledger import RunFolder, open_run
 from pipeline.tables import Provenance
@@ -286,17 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_options(parser)
     options = parser.parse_args(arguments)
     console = open_console()
-    try:
-        return run_job(resolve(options), console).exit_code
-    except ConfigError as error:
-        complain("backfill", error)
-        return EXIT_WRONG_SETTING
-    except FootfallError as error:
-        complain("backfill", error)
-        return EXIT_BROKE
-    except KeyboardInterrupt:
-        complain("backfill", RuntimeError("interrupted; what was committed is whole"))
-        return EXIT_BROKE
+    return ending("backfill", lambda: run_job(resolve(options), console).exit_code)
 
 
 if __name__ == "__main__":

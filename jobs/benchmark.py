@@ -20,9 +20,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from jobs.console import complain
-from jobs.results import EXIT_BROKE, EXIT_OK, EXIT_WRONG_SETTING
-from pipeline.errors import ConfigError, FootfallError, StepError
+from jobs.exits import EXIT_OK, ending
+from pipeline.errors import StepError
 from pipeline.weights import find_weights
 
 _ULTRALYTICS = """
@@ -51,14 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tracker", default="botsort.yaml", help="ultralytics' (default: its own)")
     parser.add_argument("--precision", default="auto", help="footfall's (default: auto)")
     options = parser.parse_args(arguments)
-    try:
-        return _measure(options)
-    except ConfigError as error:
-        complain("benchmark", error)
-        return EXIT_WRONG_SETTING
-    except FootfallError as error:
-        complain("benchmark", error)
-        return EXIT_BROKE
+    return ending("benchmark", lambda: _measure(options))
 
 
 def _measure(options: argparse.Namespace) -> int:

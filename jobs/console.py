@@ -5,7 +5,6 @@ control characters.
 """
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -136,8 +135,3 @@ def show_failures(console: Console, failures: Sequence[Failure]) -> None:
         cells = (failure.source_uri, track, span, failure.step, failure.message)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table)
-
-
-def complain(verb: str, error: Exception) -> None:
-    """Print a user's mistake as one line, without a traceback."""
-    print(f"footfall {verb}: {printable(str(error))}", file=sys.stderr)

@@ -17,12 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.backfill import run_job
-from jobs.console import complain, open_console, printable
+from jobs.console import open_console, printable
 from jobs.demo_footage import Truth, make_footage
+from jobs.exits import ending
 from jobs.paths_picture import draw_paths
-from jobs.results import EXIT_BROKE, EXIT_WRONG_SETTING, RunEnd
+from jobs.results import RunEnd
 from jobs.settings import JobSettings
-from pipeline.errors import ConfigError, FootfallError
 from pipeline.tables import SCHEMAS
 
 CAMERAS = """\
@@ -59,14 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     console = open_console()
-    try:
-        return _demo(console, Path(options.output), options.footage)
-    except ConfigError as error:
-        complain("demo", error)
-        return EXIT_WRONG_SETTING
-    except FootfallError as error:
-        complain("demo", error)
-        return EXIT_BROKE
+    return ending("demo", lambda: _demo(console, Path(options.output), options.footage))
 
 
 def _demo(console: Console, output: Path, footage: str | None) -> int:

@@ -8,11 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.console import clock, complain, printable, show_failures
-from jobs.results import EXIT_OK, EXIT_PARTIAL, EXIT_WRONG_SETTING
+from jobs.console import clock, printable, show_failures
+from jobs.exits import EXIT_OK, EXIT_PARTIAL, ending
 from jobs.settings import JobSettings, add_options, resolve
 from jobs.survey import Found, Survey, survey
-from pipeline.errors import ConfigError
 
 _COLUMNS = ("recording", "track", "camera", "codec", "size", "fps", "length", "frames", "skipped")
 
@@ -22,12 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="footfall plan", description=main.__doc__)
     add_options(parser)
     options = parser.parse_args(arguments)
-    try:
-        settings = resolve(options)
-        found = survey(settings)
-    except ConfigError as error:
-        complain("plan", error)
-        return EXIT_WRONG_SETTING
+    return ending("plan", lambda: _plan(resolve(options)))
+
+
+def _plan(settings: JobSettings) -> int:
+    found = survey(settings)
     console = Console(highlight=False)
     # Off a terminal the table is as wide as it needs to be: it is read by programs, or saved.
     if not console.is_terminal:

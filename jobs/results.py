@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cluster.dataflow import Outcome
+from jobs.exits import EXIT_OK, EXIT_PARTIAL
 from jobs.settings import JobSettings
 from pipeline.camera_log import FootageResult
 from pipeline.ledger import RunFolder
 from pipeline.records import Failure
 from pipeline.sink import write_table
 from pipeline.tables import Provenance, failures_table, rows_table
-
-EXIT_OK, EXIT_BROKE, EXIT_WRONG_SETTING, EXIT_PARTIAL = 0, 1, 2, 3
 
 # The old service's names for where the time went, and the steps that they sum up.
 _TIMINGS = {

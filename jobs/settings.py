@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.session import under_ray_job
-from pipeline.detect import PRECISIONS
+from pipeline.backend import PRECISIONS
 from pipeline.errors import ConfigError
 from pipeline.faults import VARIABLE, Fault, parse_fault
 from pipeline.letterbox import NETWORK_STRIDE_PX

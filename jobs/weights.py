@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from pipeline.errors import ConfigError
+from jobs.exits import EXIT_OK, ending
 from pipeline.weights import KNOWN, Weights, convert, fetch_known
 
 
@@ -14,14 +14,14 @@ def main(arguments: list[str] | None = None) -> int:
         "name", nargs="?", default="yolov8n.pt", help=f"one of {', '.join(sorted(KNOWN))}"
     )
     options = parser.parse_args(arguments)
-    try:
-        path = fetch_known(options.name)
-        convert(Weights(path=str(path), sha256=KNOWN[options.name].sha256))
-    except ConfigError as error:
-        print(f"footfall weights: {error}", file=sys.stderr)
-        return 2
+    return ending("weights", lambda: _fetch(options.name))
+
+
+def _fetch(name: str) -> int:
+    path = fetch_known(name)
+    convert(Weights(path=str(path), sha256=KNOWN[name].sha256))
     print(f"weights: {path}")
-    return 0
+    return EXIT_OK
 
 
 if __name__ == "__main__":

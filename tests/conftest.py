@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,12 +59,14 @@ def ray_head() -> Iterator[RayHead]:
         _wait_for(lambda: _answers(dashboard) and _answers(port), 90, "Ray's head node")
         yield RayHead(address=f"127.0.0.1:{port}", dashboard=f"http://127.0.0.1:{dashboard}")
     finally:
-        # Its own way to stop takes longer than all it does: end what has its folder in its command.
-        for process in psutil.process_iter(["cmdline"]):
-            if any(folder in word for word in process.info["cmdline"] or []):
+        # Its own way to stop takes longer than all it does. Agents and workers hide their command.
+        own = psutil.Process(head.pid).children(recursive=True)
+        for process in own:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
         head.kill()
         head.wait(10)
+        psutil.wait_procs(own, timeout=10)
         shutil.rmtree(folder, ignore_errors=True)
 
 

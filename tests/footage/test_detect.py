@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings, decode
 from pipeline.demux import DemuxSettings, cut
-from pipeline.detect import Detector, DetectSettings
+from pipeline.detect import Detector
 from pipeline.errors import ConfigError
 from pipeline.letterbox import fit
 from pipeline.probe import probe

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.decode import DecodeSettings, DecordDecoder, PyavDecoder, decode, suits_decord
+from pipeline.decode import DecodeSettings, decode, suits_decord
+from pipeline.decoders import DecordDecoder, PyavDecoder
 from pipeline.demux import DemuxSettings
 from pipeline.letterbox import PAD_GREY
 from pipeline.probe import probe

@@ -418,7 +418,7 @@ def test_decord_alone_would_load_the_libraries_of_the_nvidia_packages(fake_nvidi
 
 def test_import_decord_loads_no_library_of_the_nvidia_packages(fake_nvidia: Path) -> None:
     maps = run_python(
-        f"from pipeline.decode import import_decord\nimport_decord().VideoReader\n{MAPS}",
+        f"from pipeline.decoders import import_decord\nimport_decord().VideoReader\n{MAPS}",
         fake_nvidia,
     )
 
@@ -428,7 +428,7 @@ def test_import_decord_loads_no_library_of_the_nvidia_packages(fake_nvidia: Path
 
 def test_import_decord_hides_the_nvidia_packages_from_nobody_else(fake_nvidia: Path) -> None:
     printed = run_python(
-        "from pipeline.decode import import_decord\nimport_decord()\n"
+        "from pipeline.decoders import import_decord\nimport_decord()\n"
         "import nvidia.cuda_runtime\nprint(nvidia.__path__)",
         fake_nvidia,
     )

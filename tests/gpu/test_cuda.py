@@ -21,7 +21,8 @@ def cuda() -> str:
 
 def test_half_precision_on_cuda_finds_what_fp32_on_the_cpu_finds(cuda: str) -> None:
     from jobs.demo_footage import _background, _cut_out, _paste
-    from pipeline.detect import DetectSettings, TorchBackend
+    from pipeline.backend import DetectSettings
+    from pipeline.torch_backend import TorchBackend
     from pipeline.weights import find_weights
 
     picture = _background()

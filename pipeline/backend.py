@@ -1,0 +1,97 @@
+"""What a detector's backend is: its settings, what it gives, and the door for another one.
+
+A backend is loaded where it runs, in its constructor: importing its module costs neither torch nor
+OpenVINO.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError
+from pipeline.faults import Fault
+from pipeline.weights import Weights, class_ids
+
+PRECISIONS = {"openvino": ("fp32", "bf16"), "torch": ("fp32", "fp16")}
+MAX_DETECTIONS = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectSettings:
+    """What is detected, and how.
+
+    Attributes:
+        weights: The model.
+        classes: Names of the wanted classes, or ("all",).
+        confidence: Least score of a box. Trackers want the weak ones too: 0.1, as ultralytics'.
+        overlap: Two boxes of a class that overlap more than this (IoU) are one.
+        backend: "openvino" (CPU) or "torch" (CUDA, or CPU for comparison).
+        device: "cpu" or "cuda".
+        precision: Of the arithmetic, one of `PRECISIONS[backend]`; never chosen by the hardware.
+        threads: CPU threads of a detector.
+        batch_size: Batches are padded to this on CUDA, so that a shape is always the same.
+        fault: A fault to be struck by, for tests.
+    """
+
+    weights: Weights
+    classes: tuple[str, ...] = ("person",)
+    confidence: float = 0.1
+    overlap: float = 0.7
+    backend: str = "openvino"
+    device: str = "cpu"
+    precision: str = "fp32"
+    threads: int = 2
+    batch_size: int = 10
+    fault: Fault | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS.get(self.backend, ()):
+            known = ", ".join(PRECISIONS.get(self.backend, ("no such backend",)))
+            raise ConfigError(f"precision {self.precision!r} of {self.backend}: known are {known}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """Boxes of a batch in pixels of the padded input, grouped by frame, best first.
+
+    Attributes:
+        frame_row: (n,) int64, the frame's row in the batch.
+        xyxy: (n, 4) float32.
+        confidence: (n,) float32.
+        class_id: (n,) int64.
+    """
+
+    frame_row: NDArray[np.int64]
+    xyxy: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    class_id: NDArray[np.int64]
+
+
+class Backend(Protocol):
+    """Runs a model over pixels. A model of another maker finds its door here."""
+
+    class_names: tuple[str, ...]
+
+    def boxes(self, pixels: NDArray[np.uint8]) -> Boxes:
+        """Detect in (k, height, width, 3) uint8 RGB, which is not written to."""
+        ...
+
+
+def no_boxes() -> Boxes:
+    """Return the boxes of frames in which nothing was found."""
+    return Boxes(
+        np.zeros(0, np.int64),
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.float32),
+        np.zeros(0, np.int64),
+    )
+
+
+def wanted_mask(settings: DetectSettings, class_names: Sequence[str]) -> NDArray[np.bool]:
+    """Return (classes,) bool: which of the model's classes are wanted."""
+    wanted = np.zeros(len(class_names), bool)
+    wanted[list(class_ids(class_names, settings.classes))] = True
+    return wanted

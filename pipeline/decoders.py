@@ -1,0 +1,177 @@
+"""The decoders: a segment in, its wanted frames out, scaled, each with its row.
+
+Another one (NVDEC, say: at 1080p decord gives about 80 frames/s a core) finds its door here. Both have
+the same pixels, for both scale with FFmpeg's bicubic filter. Which one a segment gets, and how frames
+become batches, is for `decode`.
+"""
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from functools import cache
+from itertools import islice
+from types import ModuleType
+from typing import Protocol
+
+import av
+import av.filter
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SourceError
+from pipeline.ffmpeg import VideoPacket, copy_video_tracks, seconds
+from pipeline.records import Segment
+
+# Frame of a segment: its row among the wanted ones, and (scaled_height, scaled_width, 3) uint8 RGB.
+Frame = tuple[int, NDArray[np.uint8]]
+
+_TURN = {0: [], 90: ["clock"], 180: ["clock", "clock"], 270: ["cclock"]}
+
+
+class Decoder(Protocol):
+    """Gives the wanted frames of a segment in presentation order, each with its row."""
+
+    def frames(self, segment: Segment) -> Iterator[Frame]:
+        """Yield the frames.
+
+        Raises:
+            SourceError: A stretch does not decode. Frames yielded before are good.
+        """
+        ...
+
+
+@cache
+def import_decord() -> ModuleType:
+    """Import decord without the CUDA libraries that it would load for the whole process.
+
+    At import decord2 loads every library below `site-packages/nvidia`: 671 MB a process instead of
+    44, and NVBLAS then takes over torch's matrix product. It must find no such package.
+    """
+    hidden = sys.modules.get("nvidia")
+    sys.modules["nvidia"] = None  # type: ignore[assignment]
+    try:
+        import decord
+    finally:
+        del sys.modules["nvidia"]
+        if hidden is not None:
+            sys.modules["nvidia"] = hidden
+    module: ModuleType = decord
+    module.logging.set_level(module.logging.QUIET)
+    return module
+
+
+class DecordDecoder:
+    """decord: fast, frames told by their count alone."""
+
+    def frames(self, segment: Segment) -> Iterator[Frame]:
+        """Yield the frames; raises `SourceError` as soon as one is missing."""
+        decord = import_decord()
+        box = segment.footage.letterbox
+        try:
+            reader = decord.VideoReader(
+                io.BytesIO(segment.data),
+                width=box.scaled_width,
+                height=box.scaled_height,
+                num_threads=1,
+            )
+            if len(reader) != segment.packets:
+                raise SourceError(f"decord sees {len(reader)} of {segment.packets} frames")
+            at = 0
+            for row, position in enumerate(segment.positions):
+                for _ in range(at, int(position)):
+                    reader.next()
+                at = int(position) + 1
+                yield row, reader.next().asnumpy()
+        except (decord.DECORDError, StopIteration, RuntimeError) as error:
+            raise SourceError(f"decord: {str(error).splitlines()[0]}") from error
+
+
+class PyavDecoder:
+    """PyAV: decodes when asked, frames told by their presentation times."""
+
+    def __init__(self) -> None:
+        self.first_error = ""
+
+    def frames(self, segment: Segment) -> Iterator[Frame]:
+        """Yield the frames that decode; `first_error` then tells what was wrong with the others."""
+        rows = {pts_s: row for row, pts_s in enumerate(segment.pts_s.tolist())}
+        with _packets(segment) as (stream, packets):
+            stream.codec_context.thread_count = 1
+            scale = _Scaler(segment)
+            for packet in packets:
+                for frame in self._decode(stream, packet):
+                    row = rows.get(seconds(frame.pts or 0, stream), -1)
+                    if row >= 0:
+                        yield row, scale(frame)
+
+    def _decode(self, stream: av.VideoStream, packet: VideoPacket | None) -> list[av.VideoFrame]:
+        try:
+            frames = stream.codec_context.decode(packet)
+        except av.error.FFmpegError as error:
+            self.first_error = self.first_error or str(error.strerror)
+            return []
+        return [frame for frame in frames if frame.pts is not None]
+
+
+@contextmanager
+def _packets(
+    segment: Segment,
+) -> Iterator[tuple[av.VideoStream, Iterator[VideoPacket | None]]]:
+    """Open a segment: its stream, and its packets with a None behind them to flush the decoder."""
+    if not segment.in_place:
+        with av.open(io.BytesIO(segment.data), "r", format="nut") as container:
+            stream = container.streams.video[0]
+            yield stream, _until_flush(container.demux(stream), 0, segment.packets)
+        return
+    with copy_video_tracks(segment.footage.source_uri, [segment.footage.track]) as copy:
+        stream = copy.container.streams.video[0]
+        first = segment.first_packet
+        yield stream, _until_flush(copy.container.demux(stream), first, first + segment.packets)
+
+
+def _until_flush(
+    packets: Iterator[VideoPacket], start: int, stop: int
+) -> Iterator[VideoPacket | None]:
+    """Yield packets [start, stop) and then None."""
+    yield from islice((packet for packet in packets if packet.size), start, stop)
+    yield None
+
+
+class _Scaler:
+    """Turns a frame upright and scales it to the letterbox, as decord does: by FFmpeg's filters."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._box = segment.footage.letterbox
+        self._turns = _TURN[segment.footage.track.rotation_deg]
+        self._graph: av.filter.Graph | None = None
+        self._shape: tuple[int, int, str] | None = None
+
+    def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        shape = frame.width, frame.height, frame.format.name
+        if self._graph is None or self._shape != shape:
+            self._graph, self._shape = self._build(frame), shape
+        self._graph.push(frame)
+        scaled = self._graph.pull()
+        assert isinstance(scaled, av.VideoFrame)
+        pixels: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), np.uint8)
+        return pixels
+
+    def _build(self, frame: av.VideoFrame) -> av.filter.Graph:
+        graph = av.filter.Graph()
+        last = graph.add_buffer(
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=Fraction(1, 1),
+        )
+        size = f"{self._box.scaled_width}:{self._box.scaled_height}"
+        chain = [("transpose", turn) for turn in self._turns]
+        chain += [("scale", size), ("format", "rgb24"), ("buffersink", "")]
+        for name, arguments in chain:
+            step = graph.add(name, arguments) if arguments else graph.add(name)
+            last.link_to(step)
+            last = step
+        graph.configure()
+        return graph

@@ -1,0 +1,134 @@
+"""YOLO on a CPU, through OpenVINO."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backend import MAX_DETECTIONS, Boxes, DetectSettings, no_boxes, wanted_mask
+from pipeline.weights import convert
+
+_COMPILED_SHAPES = 8
+
+
+class OpenVinoBackend:
+    """YOLO on a CPU through OpenVINO.
+
+    Each frame is a request of its own, and the requests run beside each other, one on each stream:
+    so the boxes of a frame cannot depend on what else is in its batch.
+    """
+
+    def __init__(self, settings: DetectSettings) -> None:
+        os.environ.setdefault("OPENVINO_TELEMETRY", "0")
+        import openvino
+
+        converted = convert(settings.weights)
+        self.class_names = converted.class_names
+        self._wanted = wanted_mask(settings, self.class_names)
+        self._settings = settings
+        self._openvino = openvino
+        self._core = openvino.Core()
+        self._model = self._with_pixels_in(self._core.read_model(converted.xml))
+        self._queues: OrderedDict[tuple[int, int], Any] = OrderedDict()
+
+    def _with_pixels_in(self, model: Any) -> Any:  # noqa: ANN401 -- openvino has no types
+        """Put the way from uint8 pixels to the network's input into the graph."""
+        from openvino import Layout, Type
+        from openvino.preprocess import PrePostProcessor
+
+        steps = PrePostProcessor(model)
+        steps.input().tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
+        steps.input().model().set_layout(Layout("NCHW"))
+        steps.input().preprocess().convert_element_type(Type.f32).scale(255.0)
+        return steps.build()
+
+    def _queue(self, height: int, width: int) -> Any:  # noqa: ANN401
+        """Return the request queue of an input size, compiled when it is first met."""
+        shape = height, width
+        if shape not in self._queues:
+            model = self._model.clone()
+            model.reshape([1, height, width, 3])
+            compiled = self._core.compile_model(
+                model,
+                "CPU",
+                {
+                    "PERFORMANCE_HINT": "THROUGHPUT",
+                    "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[
+                        self._settings.precision
+                    ],
+                    "INFERENCE_NUM_THREADS": self._settings.threads,
+                },
+            )
+            self._queues[shape] = self._openvino.AsyncInferQueue(compiled)
+            while len(self._queues) > _COMPILED_SHAPES:
+                self._queues.popitem(last=False)
+        self._queues.move_to_end(shape)
+        return self._queues[shape]
+
+    def boxes(self, pixels: NDArray[np.uint8]) -> Boxes:
+        """Detect in (k, height, width, 3) uint8 RGB."""
+        queue = self._queue(*pixels.shape[1:3])
+        found: list[Boxes | None] = [None] * len(pixels)
+
+        def collect(request: Any, row: int) -> None:  # noqa: ANN401
+            raw = request.get_output_tensor().data[0]
+            found[row] = _select(raw, row, self._wanted, self._settings)
+
+        queue.set_callback(collect)
+        for row in range(len(pixels)):
+            queue.start_async({0: pixels[row : row + 1]}, row)
+        queue.wait_all()
+        return _join([boxes for boxes in found if boxes is not None])
+
+
+def _join(parts: Sequence[Boxes]) -> Boxes:
+    if not parts:
+        return no_boxes()
+    return Boxes(
+        np.concatenate([part.frame_row for part in parts]),
+        np.concatenate([part.xyxy for part in parts]),
+        np.concatenate([part.confidence for part in parts]),
+        np.concatenate([part.class_id for part in parts]),
+    )
+
+
+def _select(
+    raw: NDArray[np.float32], row: int, wanted: NDArray[np.bool], settings: DetectSettings
+) -> Boxes:
+    """Choose the boxes of one frame: best class, score, then non-maximum suppression by class.
+
+    Args:
+        raw: (4 + classes, n) float32, the network's output: centre x, y, width, height, scores.
+        row: The frame's row in its batch.
+        wanted: (classes,) bool.
+        settings: Least score and greatest overlap.
+    """
+    import cv2
+
+    scores = raw[4:]
+    best = scores.max(axis=0)
+    above = np.flatnonzero(best >= settings.confidence)
+    class_id = scores[:, above].argmax(axis=0)
+    chosen = above[wanted[class_id]]
+    class_id, confidence = class_id[wanted[class_id]], best[chosen]
+    centre, size = raw[:2, chosen].T, raw[2:4, chosen].T
+    corner = centre - size / 2
+    keep: Sequence[int] = ()
+    if len(chosen):
+        keep = cv2.dnn.NMSBoxesBatched(
+            np.hstack([corner, size]).tolist(),
+            confidence.tolist(),
+            class_id.tolist(),
+            settings.confidence,
+            settings.overlap,
+        )[:MAX_DETECTIONS]
+    kept = np.array(keep, np.int64)
+    return Boxes(
+        np.full(len(kept), row, np.int64),
+        np.hstack([corner[kept], corner[kept] + size[kept]]).astype(np.float32),
+        confidence[kept].astype(np.float32),
+        class_id[kept].astype(np.int64),
+    )

@@ -1,0 +1,74 @@
+"""YOLO through torch: on CUDA, or on a CPU for comparison."""
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backend import MAX_DETECTIONS, Boxes, DetectSettings, wanted_mask
+from pipeline.errors import ConfigError
+
+
+class TorchBackend:
+    """YOLO through torch: half precision and channels-last on CUDA, nothing per frame in Python."""
+
+    def __init__(self, settings: DetectSettings) -> None:
+        os.environ.setdefault("YOLO_AUTOINSTALL", "False")
+        os.environ.setdefault("YOLO_VERBOSE", "False")
+        import torch
+        import torchvision
+        from ultralytics import YOLO
+
+        if settings.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("device 'cuda': torch sees no CUDA device here; use --device cpu")
+        self._torch, self._nms = torch, torchvision.ops.batched_nms
+        yolo = YOLO(settings.weights.path)
+        self.class_names = tuple(yolo.names[number] for number in range(len(yolo.names)))
+        self._settings = settings
+        self._dtype = torch.float16 if settings.precision == "fp16" else torch.float32
+        self._model = (
+            yolo.model.eval()
+            .fuse(verbose=False)
+            .to(settings.device, self._dtype, memory_format=torch.channels_last)
+        )
+        self._wanted = torch.from_numpy(wanted_mask(settings, self.class_names)).to(settings.device)
+        if settings.device == "cpu":
+            torch.set_num_threads(settings.threads)
+
+    def boxes(self, pixels: NDArray[np.uint8]) -> Boxes:
+        """Detect in (k, height, width, 3) uint8 RGB."""
+        torch, count = self._torch, len(pixels)
+        with torch.inference_mode():
+            # torch will not hold memory that it may not write to, such as the object store's.
+            batch = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
+            batch = batch.to(self._settings.device, non_blocking=True)
+            if self._settings.device == "cuda" and count < self._settings.batch_size:
+                missing = self._settings.batch_size - count
+                batch = torch.nn.functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, missing))
+            # (k, h, w, 3) permuted is channels-last already.
+            raw = self._model(batch.permute(0, 3, 1, 2).to(self._dtype).div_(255))
+            raw = (raw[0] if isinstance(raw, (tuple, list)) else raw)[:count].float()
+            return self._select(raw)
+
+    def _select(self, raw: Any) -> Boxes:  # noqa: ANN401 -- torch is loaded late
+        """Choose the boxes of all frames at once; raw is (k, 4 + classes, n)."""
+        torch, settings = self._torch, self._settings
+        confidence, class_id = raw[:, 4:].max(dim=1)
+        frame, anchor = torch.nonzero(
+            (confidence >= settings.confidence) & self._wanted[class_id], as_tuple=True
+        )
+        confidence, class_id = confidence[frame, anchor], class_id[frame, anchor]
+        centre, size = raw[frame, :2, anchor], raw[frame, 2:4, anchor]
+        boxes = torch.cat([centre - size / 2, centre + size / 2], dim=1)
+        keep = self._nms(boxes, confidence, frame * len(self._wanted) + class_id, settings.overlap)
+        keep = keep[torch.argsort(frame[keep], stable=True)]
+        rows = frame[keep]
+        first = torch.searchsorted(rows, rows)
+        keep = keep[torch.arange(len(keep), device=keep.device) - first < MAX_DETECTIONS]
+        return Boxes(
+            frame[keep].cpu().numpy(),
+            boxes[keep].cpu().numpy(),
+            confidence[keep].cpu().numpy(),
+            class_id[keep].cpu().numpy(),
+        )
