@@ -107,10 +107,10 @@ class _BatchBuilder:
         self._segment, self._start, self._stop = segment, start, stop
         self._pixels = np.empty((stop - start, box.padded_height, box.padded_width, 3), np.uint8)
         bottom, right = box.top_px + box.scaled_height, box.left_px + box.scaled_width
-        for border in np.s_[:, : box.top_px], np.s_[:, bottom:]:
-            self._pixels[border] = PAD_GREY
-        for border in np.s_[:, :, : box.left_px], np.s_[:, :, right:]:
-            self._pixels[border] = PAD_GREY
+        self._pixels[:, : box.top_px] = PAD_GREY
+        self._pixels[:, bottom:] = PAD_GREY
+        self._pixels[:, :, : box.left_px] = PAD_GREY
+        self._pixels[:, :, right:] = PAD_GREY
         self._rows: list[int] = []
 
     def put(self, row: int, pixels: NDArray[np.uint8]) -> None:

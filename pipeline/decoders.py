@@ -27,6 +27,8 @@ from pipeline.records import Segment
 # Frame of a segment: its row among the wanted ones, and (scaled_height, scaled_width, 3) uint8 RGB.
 Frame = tuple[int, NDArray[np.uint8]]
 
+# Share of frames that decord may make up; 0 would mean any.
+_NO_FAULT = 1e-9
 _TURN = {0: [], 90: ["clock"], 180: ["clock", "clock"], 270: ["cclock"]}
 
 
@@ -63,10 +65,15 @@ def import_decord() -> ModuleType:
 
 
 class DecordDecoder:
-    """decord: fast, frames told by their count alone."""
+    """decord: fast, frames told by their count alone.
+
+    A packet that gives no frame moves all frames behind it, and the last is given twice; decord tells
+    of it at the end, if it is asked to tolerate none. So nothing is given on before the end. It holds
+    the frames that it has run ahead for anyway.
+    """
 
     def frames(self, segment: Segment) -> Iterator[Frame]:
-        """Yield the frames; raises `SourceError` as soon as one is missing."""
+        """Yield the frames; raises `SourceError` before the first one if any is missing."""
         decord = import_decord()
         box = segment.footage.letterbox
         try:
@@ -75,17 +82,20 @@ class DecordDecoder:
                 width=box.scaled_width,
                 height=box.scaled_height,
                 num_threads=1,
+                fault_tol=_NO_FAULT,
             )
             if len(reader) != segment.packets:
                 raise SourceError(f"decord sees {len(reader)} of {segment.packets} frames")
-            at = 0
-            for row, position in enumerate(segment.positions):
-                for _ in range(at, int(position)):
-                    reader.next()
-                at = int(position) + 1
-                yield row, reader.next().asnumpy()
-        except (decord.DECORDError, StopIteration, RuntimeError) as error:
+            wanted = set(segment.positions.tolist())
+            decoded = ((place, reader.next()) for place in range(segment.packets))
+            kept = [frame for place, frame in decoded if place in wanted]
+            shape = box.scaled_height, box.scaled_width, 3
+            if any(frame.shape != shape for frame in kept):
+                raise SourceError(f"decord gives frames of {kept[0].shape}, not {shape}")
+        except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError) as error:
             raise SourceError(f"decord: {str(error).splitlines()[0]}") from error
+        for row, frame in enumerate(kept):
+            yield row, frame.asnumpy()
 
 
 class PyavDecoder:
@@ -128,7 +138,7 @@ def _packets(
     with copy_video_tracks(segment.footage.source_uri, [segment.footage.track]) as copy:
         stream = copy.container.streams.video[0]
         first = segment.first_packet
-        yield stream, _until_flush(copy.container.demux(stream), first, first + segment.packets)
+        yield stream, _until_flush(copy.container.demux(stream), first, segment.stop_packet)
 
 
 def _until_flush(

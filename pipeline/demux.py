@@ -26,6 +26,7 @@ import numpy as np
 
 from pipeline.errors import SourceError
 from pipeline.ffmpeg import Stream, VideoPacket, copy_video_tracks, seconds
+from pipeline.keyframes import decodes_alone, nal_length_size
 from pipeline.records import Failure, Footage, FootageEnd, Segment
 from pipeline.timing import Stopwatch
 
@@ -53,9 +54,11 @@ class _Run:
     pts: list[int] = field(default_factory=list)
     packets: list[VideoPacket] | None = field(default_factory=list)
     size_bytes: int = 0
+    stop_packet: int = 0
 
-    def add(self, packet: VideoPacket, pts: int, carried_bytes: int) -> None:
+    def add(self, packet: VideoPacket, pts: int, number: int, carried_bytes: int) -> None:
         self.pts.append(pts)
+        self.stop_packet = number + 1
         self.size_bytes += packet.size
         if self.size_bytes > carried_bytes:
             self.packets = None
@@ -83,6 +86,7 @@ class Cutter:
     ) -> None:
         self._footage = footage
         self._stream = stream.container.streams.video[number]
+        self._nal_length_size = nal_length_size(self._stream.codec_context.extradata)
         self._stderr = stream.stderr
         self._settings = settings
         self._watch = Stopwatch("demux")
@@ -109,22 +113,27 @@ class Cutter:
             if packet.is_keyframe:
                 self._begin(packet, pts, number)
             return None
-        if self._leading.packets and pts < self._open.pts[0]:
-            self._leading.add(packet, pts, carried)
+        if self._leading.pts and pts < self._open.pts[0]:
+            self._leading.add(packet, pts, number, carried)
             return None
         done = self._close()
-        if packet.is_keyframe and len(self._open.pts) >= self._settings.segment_frames:
+        full = len(self._open.pts) >= self._settings.segment_frames
+        if full and packet.is_keyframe and self._decodes_alone(packet):
             self._closing = self._open
             self._begin(packet, pts, number)
         else:
-            self._open.add(packet, pts, carried)
+            self._open.add(packet, pts, number, carried)
         return done
+
+    def _decodes_alone(self, packet: VideoPacket) -> bool:
+        codec = self._footage.track.codec
+        return decodes_alone(codec, bytes(packet), length_size=self._nal_length_size)
 
     def _begin(self, packet: VideoPacket, pts: int, number: int) -> None:
         """Open a run at a keyframe. `_leading` starts with that keyframe, for it decodes it."""
         self._open, self._leading = _Run(number), _Run(number)
         for run in (self._open, self._leading):
-            run.add(packet, pts, self._settings.carried_bytes)
+            run.add(packet, pts, number, self._settings.carried_bytes)
 
     def _close(self) -> Segment | None:
         """Build the segment that waits, now that its leading pictures are known."""
@@ -159,8 +168,7 @@ class Cutter:
         )
         if not wanted.any():
             return None
-        in_place = run.packets is None or tail.packets is None
-        packets = [] if in_place else [*(run.packets or []), *(tail.packets or [])[: len(tail_pts)]]
+        data = self._carried(run, tail if tail_pts else _Run(0))
         segment = Segment(
             footage=self._footage,
             index=self._segments,
@@ -168,14 +176,25 @@ class Cutter:
             positions=kept[wanted],
             frame_index=frame_index[wanted],
             pts_s=pts_s[wanted],
-            data=b"" if in_place else self._mux(packets),
-            in_place=in_place,
+            data=data,
+            in_place=not data,
             first_packet=run.first_packet,
+            stop_packet=max(run.stop_packet, tail.stop_packet if tail_pts else 0),
             damaged=self._stderr.size() > 0,
             spans=(self._watch.span(frames=int(wanted.sum())),),
         )
         self._segments += 1
         return segment
+
+    def _carried(self, run: _Run, tail: _Run) -> bytes:
+        """Return the packets of a segment as a file, or nothing: decode then reads the recording."""
+        if run.packets is None or tail.packets is None:
+            return b""
+        try:
+            return self._mux([*run.packets, *tail.packets])
+        except (av.error.FFmpegError, ValueError):
+            # A codec or a time that a new container does not take; the recording's own has it.
+            return b""
 
     def _mux(self, packets: Sequence[VideoPacket]) -> bytes:
         """Write packets, as they are, into a NUT container in memory."""
@@ -192,8 +211,12 @@ class Cutter:
         expected = self._footage.track.expected_frames
         # A rate and a duration are rounded: one frame more or less says nothing.
         missing = expected - self._frames if expected - self._frames > 1 else 0
+        counted = self._footage.track.frames
         if self._packets == 0 and not failures:
             failures = (failure(self._footage, "SourceError", "the video track holds no frame"),)
+        elif counted is not None and counted - self._packets > 1 and not failures:
+            lost = f"the container counts {counted} frames, and {self._packets} came"
+            failures = (failure(self._footage, "SourceError", lost),)
         return FootageEnd(
             footage=self._footage.key,
             segments=self._segments,
@@ -243,7 +266,7 @@ def cut(footages: Sequence[Footage], settings: DemuxSettings) -> Iterator[Segmen
             stream.end()
             if complaints := stream.stderr.tail():
                 failures = (failure(footages[0], "SourceError", f"damaged: {complaints}"),)
-    except SourceError as error:
+    except (SourceError, av.error.FFmpegError, ValueError) as error:
         signal = getattr(error, "signal", "")
         failures = (failure(footages[0], type(error).__name__, str(error), signal=signal),)
     for cutter in cutters:

@@ -43,7 +43,7 @@ FORMATS = (
 # Output timestamps are moved by this much, so that negative ones survive; `seconds` takes it back.
 TIME_SHIFT_S = 1000
 
-_SIGNAL_MEANING = {
+_SIGNAL_MEANING: dict[int, str] = {
     signal.SIGKILL: "FFmpeg process was killed due to memory issues",
     signal.SIGSEGV: "FFmpeg process crashed due to segmentation fault",
     signal.SIGABRT: "FFmpeg process aborted",
@@ -88,6 +88,14 @@ def find_ffmpeg() -> str:
     return best[1]
 
 
+def signal_name(number: int) -> str:
+    """Return the name of a signal; real-time signals have none but their number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def explain_exit(exit_code: int, source_uri: str, stderr_tail: str) -> FfmpegError:
     """Return the error that a failed ffmpeg amounts to, in the words of the old service.
 
@@ -97,14 +105,24 @@ def explain_exit(exit_code: int, source_uri: str, stderr_tail: str) -> FfmpegErr
         stderr_tail: The last lines that it wrote.
     """
     if exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        meaning = _SIGNAL_MEANING.get(signal.Signals(-exit_code), f"FFmpeg process ended by {name}")
+        name = signal_name(-exit_code)
+        meaning = _SIGNAL_MEANING.get(-exit_code, f"FFmpeg process ended by {name}")
         message = f"{meaning} ({name})"
     else:
         name, message = "", f"FFmpeg failed with exit code {exit_code}"
     if stderr_tail:
         message += f": {stderr_tail}"
     return FfmpegError(message, source_uri=source_uri, signal=name, exit_code=exit_code)
+
+
+def _packet_filters(track: VideoTrack) -> str:
+    """Return what packets go through.
+
+    A packet without any time cannot be placed, and would end the copy: it belongs to the pictures
+    before a cut, which do not decode. Old MPEG-4 files pack two frames into a packet.
+    """
+    timed = r"noise=amount=0:drop=eq(pts\,nopts)"
+    return f"mpeg4_unpack_bframes,{timed}" if track.packs_b_frames else timed
 
 
 def die_with_parent() -> None:
@@ -182,12 +200,10 @@ def copy_video_tracks(
         FfmpegError: ffmpeg gave nothing at all.
     """
     maps = [arg for track in video_tracks for arg in ("-map", f"0:V:{track.video_track}")]
-    # Old MPEG-4 files (DivX, Xvid) pack two frames into a packet.
     filters = [
         argument
         for number, track in enumerate(video_tracks)
-        if track.codec == "mpeg4"
-        for argument in (f"-bsf:v:{number}", "mpeg4_unpack_bframes")
+        for argument in (f"-bsf:v:{number}", _packet_filters(track))
     ]
     command = [
         executable or find_ffmpeg(), "-nostdin", "-hide_banner", "-v", "error",

@@ -10,11 +10,10 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from signal import Signals
 from typing import IO, Any
 
 from pipeline.errors import StepError
-from pipeline.ffmpeg import die_with_parent
+from pipeline.ffmpeg import die_with_parent, signal_name
 
 _LENGTH = struct.Struct("<q")
 _END, _RAISED = 0, -1
@@ -41,12 +40,11 @@ def isolated(function: Callable[..., Iterator[Any]], *arguments: Any) -> Iterato
     assert child.stdin is not None
     assert child.stdout is not None
     try:
-        pickle.dump((function, arguments), child.stdin, protocol=5)
-        child.stdin.close()
+        _call(child.stdin, function, arguments)
         yield from _items(child.stdout)
-    except (EOFError, BrokenPipeError) as error:
+    except _ChildGoneError as error:
         exit_code = child.wait()
-        signal = Signals(-exit_code).name if exit_code < 0 else ""
+        signal = signal_name(-exit_code) if exit_code < 0 else ""
         how = f"by {signal}" if signal else f"with exit code {exit_code}"
         raise StepError(f"its process ended {how}", signal=signal) from error
     finally:
@@ -55,20 +53,34 @@ def isolated(function: Callable[..., Iterator[Any]], *arguments: Any) -> Iterato
         child.wait()
 
 
+class _ChildGoneError(Exception):
+    """The pipe to or from the child broke off."""
+
+
+def _call(
+    pipe: IO[bytes], function: Callable[..., Iterator[Any]], arguments: tuple[Any, ...]
+) -> None:
+    try:
+        with pipe:
+            pickle.dump((function, arguments), pipe, protocol=5)
+    except BrokenPipeError as error:
+        raise _ChildGoneError from error
+
+
 def _items(pipe: IO[bytes]) -> Iterator[Any]:
     while True:
         (length,) = _LENGTH.unpack(_exactly(pipe, _LENGTH.size))
         if length == _END:
             return
         if length == _RAISED:
-            raise pickle.load(pipe)
+            raise pickle.loads(pipe.read())
         yield pickle.loads(_exactly(pipe, length))
 
 
 def _exactly(pipe: IO[bytes], count: int) -> bytes:
     data = pipe.read(count)
     if len(data) < count:
-        raise EOFError("the child's pipe broke off")
+        raise _ChildGoneError
     return data
 
 

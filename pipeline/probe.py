@@ -54,8 +54,9 @@ def _size(source_uri: str) -> int:
         raise SourceError("has a name that is not UTF-8: rename it", source_uri=source_uri)
     try:
         status = Path(source_uri).stat()
-    except OSError as error:
-        raise SourceError(f"{error.strerror}", source_uri=source_uri) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SourceError(reason, source_uri=source_uri) from error
     if not stat.S_ISREG(status.st_mode):
         raise SourceError("is no regular file", source_uri=source_uri)
     if status.st_size == 0:
@@ -74,14 +75,21 @@ def _video_tracks(
     rotations = [_rotation_deg(container, s) if turnable else 0 for s in streams]
     total_s = container.duration / av.time_base if container.duration else None
     return tuple(
-        _describe(s, number, rotations[number], total_s) for number, s in enumerate(streams)
+        _describe(s, number, rotations[number], total_s, container.format.name)
+        for number, s in enumerate(streams)
     )
 
 
 def _describe(
-    stream: av.VideoStream, number: int, rotation_deg: int, total_s: float | None
+    stream: av.VideoStream,
+    number: int,
+    rotation_deg: int,
+    total_s: float | None,
+    format_name: str,
 ) -> VideoTrack:
     context = stream.codec_context
+    if context is None:
+        raise ValueError(f"video track {number} is of an unknown codec")
     if not 0 < context.width * context.height <= MAX_PIXELS:
         raise ValueError(
             f"video track {number} claims {context.width}x{context.height} pixels; at most "
@@ -95,6 +103,7 @@ def _describe(
         width=context.width,
         height=context.height,
         rotation_deg=rotation_deg,
+        packs_b_frames=context.codec.canonical_name == "mpeg4" and format_name == "avi",
         rate_fps=float(stream.average_rate or stream.guessed_rate or 0),
         duration_s=own_s or total_s,
         frames=stream.frames or None,
@@ -115,8 +124,8 @@ def _is_attached_picture(stream: av.VideoStream) -> bool:
 
 def _rotation_deg(container: av.container.InputContainer, stream: av.VideoStream) -> int:
     """Return the clockwise turn that makes frames upright, from the first one's display matrix."""
-    container.seek(0)
     try:
+        container.seek(0)
         frame = next(container.decode(stream), None)
     except av.error.FFmpegError:
         # A first frame that does not decode says nothing of rotation; decode will report it.

@@ -36,6 +36,7 @@ class VideoTrack:
         width: Coded width in pixels, before rotation.
         height: Coded height in pixels, before rotation.
         rotation_deg: Clockwise turn that makes a frame upright: 0, 90, 180 or 270.
+        packs_b_frames: Its packets may hold two frames each (DivX and Xvid in AVI).
         rate_fps: Average frame rate, 0 where the container does not say.
         duration_s: Seconds, or None where the container does not say.
         frames: The container's own count, or None.
@@ -46,6 +47,7 @@ class VideoTrack:
     width: int
     height: int
     rotation_deg: int = 0
+    packs_b_frames: bool = False
     rate_fps: float = 0.0
     duration_s: float | None = None
     frames: int | None = None
@@ -154,6 +156,7 @@ class Segment:
         data: The packets in a NUT container. Empty if `in_place`.
         in_place: The run is too long to be carried: decode reads it from the recording itself.
         first_packet: Number of its first packet in the video track, for `in_place`.
+        stop_packet: Number behind its last packet, for `in_place`.
         damaged: The demuxer complained while these packets were read, so that a packet without a
             frame is likely: decode must identify frames by their own times.
         spans: Time spent on it so far.
@@ -168,6 +171,7 @@ class Segment:
     data: bytes = field(repr=False, default=b"")
     in_place: bool = False
     first_packet: int = 0
+    stop_packet: int = 0
     damaged: bool = False
     spans: tuple[Span, ...] = ()
 

@@ -37,6 +37,11 @@ _DIVX = "-c:v mpeg4 -bf 2 -g 30"
 RECIPES = {
     "h264": (".mp4", "", _H264),
     "h264_open_gop": (".mkv", "", f"{_OPEN}:keyint=40:min-keyint=40"),
+    "h264_intra_refresh": (
+        ".mkv",
+        "",
+        "-c:v libx264 -preset veryfast -x264-params bframes=0:intra-refresh=1:keyint=25:scenecut=0",
+    ),
     "h264_ts": (".ts", "", _H264),
     "h264_flv": (".flv", "", _H264),
     "h264_fragments": (".mp4", "", f"{_H264} -movflags +frag_keyframe+empty_moov"),
@@ -77,6 +82,7 @@ RECIPES = {
     "turned_270": (".mp4", "h264", ""),
     "edit_list": (".mp4", "h264", ""),
     "edit_list_open_gop": (".mp4", "hevc_open_gop_mp4", ""),
+    "portrait": (".mp4", "", f"-vf crop=64:144 {_H264}"),
 }
 # What stands before the input of a clip that copies another one.
 _BEFORE_INPUT = {

@@ -360,7 +360,7 @@ def test_packets_that_do_not_decode_cost_their_own_frames_and_no_other(
 @pytest.mark.parametrize(
     ("name", "pyav_alone"),
     [
-        *((name, False) for name in ("h264", "hevc_open_gop", "mpeg4", "vp9")),
+        *((name, False) for name in ("h264", "hevc_open_gop", "mpeg4", "vp9", "mpeg2", "av1")),
         *((name, True) for name in ("h264", "hevc_open_gop", "mpeg4", "vp9", "av1", "mpeg2")),
     ],
 )

@@ -129,7 +129,16 @@ def test_a_segment_of_an_open_group_of_pictures_holds_the_next_keyframe_unwanted
 
 @pytest.mark.parametrize(
     ("name", "carried_bytes"),
-    [("h264_long_gop", 20_000), ("h264", 20_000), ("h264", 0), ("vp9", 20_000), ("turned_90", 0)],
+    [
+        ("h264_long_gop", 20_000),
+        ("h264", 20_000),
+        ("h264", 0),
+        ("vp9", 20_000),
+        ("turned_90", 0),
+        ("hevc_open_gop", 0),
+        ("mpeg2", 0),
+        ("h264_open_gop", 5_000),
+    ],
 )
 def test_a_run_too_long_to_carry_is_read_from_the_recording_itself(
     clips: ClipFolder, name: str, carried_bytes: int
