@@ -21,7 +21,7 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.memory import MemoryPlan, apply_to_ray_data
-from cluster.pools import Pools
+from cluster.pools import PUSH_ROWS, Pools
 from cluster.push import TrackingSink
 from cluster.rows import to_row
 from cluster.session import Session, own_error
@@ -199,7 +199,7 @@ class _Actors:
             ray.remote(Supervisor)
             .options(**light, max_concurrency=1000)
             .remote(
-                spec.pools.decode.size,
+                spec.pools.decode.size * PUSH_ROWS,
                 Path(spec.detect.weights.path).read_bytes(),
                 _is_node_alive,
             )

@@ -11,6 +11,8 @@ from cluster.session import Node
 
 _FRAMES_A_CPU_DECODES_WHILE_ONE_DETECTS = 4
 _DEMUX_CPUS = 0.1
+# Rows that one push takes to the tracking actors.
+PUSH_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import ray
 from ray.data import Datasink
 from ray.data.block import Block, BlockAccessor
 
+from cluster.pools import PUSH_ROWS
 from cluster.rows import from_rows
 from cluster.tracking import Arrival, camera_of
 from pipeline.warmup import WARM_UP_KEY
@@ -19,6 +20,11 @@ class TrackingSink(Datasink[None]):
         """Push to `actor_of[camera_id]`; warm-up batches are told to the supervisor."""
         self._actor_of = dict(actor_of)
         self._supervisor = supervisor
+
+    @property
+    def min_rows_per_write(self) -> int:
+        """Rows of a push: a task for each alone would cost more than all that it does."""
+        return PUSH_ROWS
 
     def write(self, blocks: Iterable[Block], ctx: Any) -> None:  # noqa: ANN401, ARG002
         """Push the records of blocks; return when every actor has taken its own."""

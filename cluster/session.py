@@ -15,6 +15,7 @@ import ray.exceptions
 from pipeline.errors import ConfigError, FootfallError
 
 NAMESPACE = "footfall"
+_KEEP_IDLE_WORKERS_MS = 600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +121,8 @@ def _native_lines_in_a_file() -> Iterator[None]:
 def _start_local(object_store_bytes: int) -> None:
     # Ray's workers step back behind every other process (nice 15), and so would a whole job.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # Frames go back to the system when they are freed, and not into a heap that stays large.
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(128 * 1024))
     ray.init(
         address="local",
         namespace=NAMESPACE,
@@ -127,8 +130,13 @@ def _start_local(object_store_bytes: int) -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        # Spilling would hide that the cap does not hold, and fill a disk.
-        _system_config={"automatic_object_spilling_enabled": False},
+        _system_config={
+            # Spilling would hide that the cap does not hold, and fill a disk.
+            "automatic_object_spilling_enabled": False,
+            # By default workers beyond the number of cores end after a second without a task, and
+            # the next task pays a second of both cores to start another.
+            "idle_worker_killing_time_threshold_ms": _KEEP_IDLE_WORKERS_MS,
+        },
     )
 
 

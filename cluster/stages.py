@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from cluster.pools import PUSH_ROWS
 from cluster.rows import from_rows, to_row
 from cluster.supervisor import MOST_ATTEMPTS, AttemptKey
 from pipeline.backend import DetectSettings
@@ -24,6 +25,7 @@ from pipeline.letterbox import Letterbox
 from pipeline.records import (
     Failure,
     Footage,
+    FootageEnd,
     FrameBatch,
     Gap,
     Segment,
@@ -49,6 +51,9 @@ def demux_stage(rows: pa.Table, settings: DemuxSettings, supervisor: Any) -> Ite
     for work in from_rows(rows):
         if isinstance(work, WarmUp):
             yield to_row(warm_up_segment(work.letterbox, work.frames))
+            # A push waits until it is full.
+            for _ in range(PUSH_ROWS - 1):
+                yield to_row(FootageEnd(footage=WARM_UP_KEY, segments=0))
         else:
             ray.get(supervisor.wait_for_gate.remote())
             for item in cut(work, settings):

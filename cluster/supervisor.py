@@ -61,7 +61,7 @@ class Supervisor:
     """The domain class of the actor; its methods run on one event loop, so none needs a lock."""
 
     def __init__(self, warm_ups: int, weights: bytes, is_alive: Callable[[str], bool]) -> None:
-        """Expect `warm_ups` batches before the job is warm; keep the model's file for the nodes."""
+        """Expect `warm_ups` arrivals before the job is warm; keep the model's file for the nodes."""
         self._weights = weights
         self._warm_ups = warm_ups
         self._attempts = Attempts(is_alive)
@@ -74,7 +74,7 @@ class Supervisor:
         return self._weights
 
     async def warmed_up(self) -> None:
-        """Note that a warm-up batch has gone through every step."""
+        """Note that something of the warm-up has gone through every step."""
         self._warm_ups -= 1
 
     async def open_gate(self) -> None:

@@ -7,6 +7,7 @@ become batches, is for `decode`.
 
 import io
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -88,14 +89,14 @@ class DecordDecoder:
                 raise SourceError(f"decord sees {len(reader)} of {segment.packets} frames")
             wanted = set(segment.positions.tolist())
             decoded = ((place, reader.next()) for place in range(segment.packets))
-            kept = [frame for place, frame in decoded if place in wanted]
+            kept = deque(frame for place, frame in decoded if place in wanted)
             shape = box.scaled_height, box.scaled_width, 3
             if any(frame.shape != shape for frame in kept):
                 raise SourceError(f"decord gives frames of {kept[0].shape}, not {shape}")
         except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError) as error:
             raise SourceError(f"decord: {str(error).splitlines()[0]}") from error
-        for row, frame in enumerate(kept):
-            yield row, frame.asnumpy()
+        for row in range(len(kept)):
+            yield row, kept.popleft().asnumpy()
 
 
 class PyavDecoder:

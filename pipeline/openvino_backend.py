@@ -60,6 +60,8 @@ class OpenVinoBackend:
                         self._settings.precision
                     ],
                     "INFERENCE_NUM_THREADS": self._settings.threads,
+                    # Decoders and trackers run on the same cores: a thread that may not move waits.
+                    "ENABLE_CPU_PINNING": False,
                 },
             )
             self._queues[shape] = self._openvino.AsyncInferQueue(compiled)

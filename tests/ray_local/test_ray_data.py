@@ -10,6 +10,7 @@ import ray
 
 from cluster.dataflow import _Actors, build
 from cluster.memory import apply_to_ray_data, store_bytes
+from cluster.pools import PUSH_ROWS
 from cluster.rows import from_rows
 from cluster.session import open_session
 from jobs.backfill import describe, find_model
@@ -46,7 +47,7 @@ def test_one_task_a_segment_one_frame_batch_a_call_and_decode_beside_no_model(
     assert all(len(block) == 1 for block in blocks), "a block holds one record"
     items = [block[0] for block in blocks]
     batches = [i for i in items if isinstance(i, Detections) and i.stretch.footage != WARM_UP_KEY]
-    ends = [item for item in items if isinstance(item, FootageEnd)]
+    ends = [i for i in items if isinstance(i, FootageEnd) and i.footage != WARM_UP_KEY]
     assert [end.segments for end in ends] == [8]
     assert sorted({b.stretch.segment for b in batches}) == list(range(8))
     assert sum(len(b.frame_index) for b in batches) == 795
@@ -58,12 +59,12 @@ def test_one_task_a_segment_one_frame_batch_a_call_and_decode_beside_no_model(
         last = batch.stretch.stop == batch.stretch.wanted
         assert calls[0].frames == 10 or last
 
-    # One decode task for each segment, for the mark of the end, and for the warm-up.
+    # One decode task for each segment, for the mark of the end, and for each row of the warm-up.
     operators = [line for line in dataset.stats().splitlines() if line.startswith("Operator")]
     names = [line.split(" ", 2)[2] for line in operators]
     decoding = [name for name in names if "decode_stage" in name]
     assert len(decoding) == 1
-    assert "10 tasks executed" in decoding[0]
+    assert f"{8 + 1 + PUSH_ROWS} tasks executed" in decoding[0]
 
     # Decode and detect are operators of their own, in processes of their own.
     assert not any("decode_stage" in name and "DetectStage" in name for name in names)
