@@ -169,9 +169,9 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
             ray_remote_args={"num_cpus": spec.pools.push.cpus},
             concurrency=spec.pools.push.size,
         )
-        watcher.stop()
         results = [r for part in ray.get([a.close.remote() for a in actors.tracking]) for r in part]
         ended_at = time.time()
+        watcher.stop()
         for monitor in actors.monitors:
             ray.get(monitor.sample.remote())
         return Outcome(
@@ -253,12 +253,15 @@ class _Watcher:
         self._thread.start()
 
     def stop(self, *, quietly: bool = False) -> None:
-        """End the watching; raise what went wrong in it, unless `quietly`."""
+        """Look once more and end the watching; raise what went wrong in it, unless `quietly`."""
         self._done.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self._error is not None and not quietly:
+        if quietly:
+            return
+        if self._error is not None:
             raise self._error
+        self._look()
 
     def readiness(self) -> Readiness:
         """Return the moment from which the job counts."""

@@ -8,6 +8,8 @@ keeps a log of its own in it. An actor is light: it loads neither torch nor Ray 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ray
+
 from pipeline.camera_log import CameraLog, FootageResult, LogSettings
 from pipeline.records import Detections, Footage, FootageEnd, Gap
 
@@ -50,6 +52,8 @@ class CameraLogs:
 
     def close(self) -> list[FootageResult]:
         """End the logs; return what became of each footage."""
+        # Behind all that was told before: the last progress is that of the end.
+        ray.get(self._supervisor.logged.remote(0, 0))
         return [result for log in self._logs.values() for result in log.close()]
 
 
