@@ -28,6 +28,8 @@ _DIRECTIVES = {
     "%M": r"\d{2}", "%S": r"\d{2}", "%f": r"\d{1,6}", "%j": r"\d{3}", "%z": r"(?:Z|[+-]\d{4})",
     "%b": r"[A-Za-z]{3}", "%p": r"[AaPp][Mm]", "%I": r"\d{2}", "%%": "%",
 }  # fmt: skip
+# Near the ends of the calendar a footage's own seconds lead out of it.
+_FIRST_YEAR, _LAST_YEAR = 1900, 2999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,13 @@ class CameraRule:
             or fnmatchcase(path, "*/" + self.recording.lstrip("/"))
         )
 
+    @property
+    def resolution_s(self) -> float:
+        """How coarsely names tell the start, in seconds."""
+        told = self.start_time or ""
+        coarseness = {"%f": 0.0, "%S": 1.0, "%M": 60.0, "%H": 3600.0, "%I": 3600.0}
+        return next((s for directive, s in coarseness.items() if directive in told), 86400.0)
+
     def began(self, source_uri: str) -> datetime | None:
         """Return when the recording began, in UTC, as its name tells it; None if it does not.
 
@@ -71,6 +80,10 @@ class CameraRule:
                 f"camera {self.id!r}: the name of {source_uri!r} tells no start time in the form "
                 f"{self.start_time!r}"
             ) from error
+        if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+            raise ConfigError(
+                f"camera {self.id!r}: the name of {source_uri!r} tells the year {moment.year}"
+            )
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=zone(self.timezone))
         return moment.astimezone(UTC)

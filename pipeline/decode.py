@@ -11,6 +11,7 @@ Batch i always covers positions [i * batch_size, (i + 1) * batch_size), whatever
 is decoded again is split as it was before.
 """
 
+import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from pipeline.faults import Fault
 from pipeline.letterbox import PAD_GREY
 from pipeline.records import Failure, FrameBatch, Segment, Stretch
 from pipeline.timing import Stopwatch
+from pipeline.watchdog import watched
 
 # decord finds no duration in a container of one or two frames.
 _DECORD_MIN_PACKETS = 8
@@ -45,6 +47,9 @@ class DecodeSettings:
 
 def suits_decord(segment: Segment, settings: DecodeSettings) -> bool:
     """Say whether decord may have this segment; PyAV takes the others."""
+    if resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY:
+        # decord asks for 18 GB of addresses, and uses 100 MB of them: it cannot live in a limit.
+        return False
     plain = not (segment.damaged or segment.in_place or segment.footage.track.rotation_deg)
     ahead = segment.packets * segment.footage.letterbox.frame_bytes
     return plain and segment.packets >= _DECORD_MIN_PACKETS and ahead <= settings.ahead_bytes
@@ -52,6 +57,8 @@ def suits_decord(segment: Segment, settings: DecodeSettings) -> bool:
 
 def decode(segment: Segment, settings: DecodeSettings) -> Iterator[FrameBatch]:
     """Decode a segment into batches of `batch_size` frames at inference size.
+
+    A decoder that hangs in it ends this process: see `watchdog`.
 
     Args:
         segment: What to decode.
@@ -72,7 +79,7 @@ def decode(segment: Segment, settings: DecodeSettings) -> Iterator[FrameBatch]:
     ahead: Frame | None = None
     for start in range(0, segment.wanted, settings.batch_size):
         stop = min(start + settings.batch_size, segment.wanted)
-        with watch.running():
+        with watch.running(), watched():
             builder = _BatchBuilder(segment, start, stop)
             while ahead or (ahead := next(frames, None)):
                 if ahead[0] >= stop:

@@ -5,6 +5,7 @@ the same pixels, for both scale with FFmpeg's bicubic filter. Which one a segmen
 become batches, is for `decode`.
 """
 
+import ctypes
 import io
 import sys
 from collections import deque
@@ -14,7 +15,7 @@ from fractions import Fraction
 from functools import cache
 from itertools import islice
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import av.filter
@@ -22,14 +23,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
-from pipeline.ffmpeg import VideoPacket, copy_video_tracks, seconds
+from pipeline.ffmpeg import DECODER_LIMITS, VideoPacket, copy_video_tracks, seconds
 from pipeline.records import Segment
+from pipeline.rising import rising
+from pipeline.watchdog import alive
 
 # Frame of a segment: its row among the wanted ones, and (scaled_height, scaled_width, 3) uint8 RGB.
 Frame = tuple[int, NDArray[np.uint8]]
 
 # Share of frames that decord may make up; 0 would mean any.
 _NO_FAULT = 1e-9
+_AV_LOG_ERROR = 16
+# Of av_log: the context, which begins with a pointer to its class, which begins with its name.
+_LogCallback = ctypes.CFUNCTYPE(
+    None,
+    ctypes.POINTER(ctypes.POINTER(ctypes.c_char_p)),
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_void_p,
+)
 _TURN = {0: [], 90: ["clock"], 180: ["clock", "clock"], 270: ["cclock"]}
 
 
@@ -65,6 +77,40 @@ def import_decord() -> ModuleType:
     return module
 
 
+class _CodecErrors:
+    """Counts the errors that decord's FFmpeg logs while it decodes.
+
+    A picture that is damaged is patched up from its neighbours and given as if it were good: decord
+    has no word for it, but its log has.
+    """
+
+    def __init__(self, decord: ModuleType) -> None:
+        self._library = decord._ffi.base._LIB
+        # Kept for good: a thread of decord's may be in it still when nobody listens any more.
+        self._callback = _LogCallback(self._listen)
+        self.count = 0
+
+    def _listen(self, context: Any, level: int, _text: bytes, _arguments: object) -> None:  # noqa: ANN401 -- a ctypes pointer
+        # What demuxers and filters complain of is no matter of pixels.
+        if level & 0xFF <= _AV_LOG_ERROR and context and context[0]:
+            self.count += context[0][0] == b"AVCodecContext"
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count from 0 in the `with` block."""
+        self.count = 0
+        self._library.av_log_set_callback(self._callback)
+        try:
+            yield
+        finally:
+            self._library.av_log_set_callback(self._library.av_log_default_callback)
+
+
+@cache
+def _codec_errors() -> _CodecErrors:
+    return _CodecErrors(import_decord())
+
+
 class DecordDecoder:
     """decord: fast, frames told by their count alone.
 
@@ -74,7 +120,16 @@ class DecordDecoder:
     """
 
     def frames(self, segment: Segment) -> Iterator[Frame]:
-        """Yield the frames; raises `SourceError` before the first one if any is missing."""
+        """Yield the frames; raises `SourceError` before the first one if any is missing or damaged."""
+        with _codec_errors().counted():
+            kept = self._decode(segment)
+        if errors := _codec_errors().count:
+            raise SourceError(f"decord: {errors} errors while it decoded")
+        for row in range(len(kept)):
+            yield row, kept.popleft().asnumpy()
+
+    def _decode(self, segment: Segment) -> deque[Any]:
+        """Return decord's arrays of the wanted frames."""
         decord = import_decord()
         box = segment.footage.letterbox
         try:
@@ -88,15 +143,19 @@ class DecordDecoder:
             if len(reader) != segment.packets:
                 raise SourceError(f"decord sees {len(reader)} of {segment.packets} frames")
             wanted = set(segment.positions.tolist())
-            decoded = ((place, reader.next()) for place in range(segment.packets))
+            decoded = ((place, _next(reader)) for place in range(segment.packets))
             kept = deque(frame for place, frame in decoded if place in wanted)
             shape = box.scaled_height, box.scaled_width, 3
             if any(frame.shape != shape for frame in kept):
                 raise SourceError(f"decord gives frames of {kept[0].shape}, not {shape}")
         except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError) as error:
             raise SourceError(f"decord: {str(error).splitlines()[0]}") from error
-        for row in range(len(kept)):
-            yield row, kept.popleft().asnumpy()
+        return kept
+
+
+def _next(reader: Any) -> Any:  # noqa: ANN401 -- decord has no types
+    alive()
+    return reader.next()
 
 
 class PyavDecoder:
@@ -110,6 +169,7 @@ class PyavDecoder:
         rows = {pts_s: row for row, pts_s in enumerate(segment.pts_s.tolist())}
         with _packets(segment) as (stream, packets):
             stream.codec_context.thread_count = 1
+            stream.codec_context.options = DECODER_LIMITS
             scale = _Scaler(segment)
             for packet in packets:
                 for frame in self._decode(stream, packet):
@@ -123,7 +183,10 @@ class PyavDecoder:
         except av.error.FFmpegError as error:
             self.first_error = self.first_error or str(error.strerror)
             return []
-        return [frame for frame in frames if frame.pts is not None]
+        whole = [frame for frame in frames if not frame.is_corrupt]
+        if len(whole) < len(frames):
+            self.first_error = self.first_error or "the picture is corrupt"
+        return [frame for frame in whole if frame.pts is not None]
 
 
 @contextmanager
@@ -139,15 +202,24 @@ def _packets(
     with copy_video_tracks(segment.footage.source_uri, [segment.footage.track]) as copy:
         stream = copy.container.streams.video[0]
         first = segment.first_packet
-        yield stream, _until_flush(copy.container.demux(stream), first, segment.stop_packet)
+        reorders = stream.codec_context.has_b_frames
+        packets = rising(copy.container.demux(stream), reorders=reorders)
+        yield stream, _until_flush(packets, first, segment.stop_packet)
 
 
 def _until_flush(
     packets: Iterator[VideoPacket], start: int, stop: int
 ) -> Iterator[VideoPacket | None]:
     """Yield packets [start, stop) and then None."""
-    yield from islice((packet for packet in packets if packet.size), start, stop)
+    yield from islice(_of_some_size(packets), start, stop)
     yield None
+
+
+def _of_some_size(packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
+    for packet in packets:
+        alive()
+        if packet.size:
+            yield packet
 
 
 class _Scaler:

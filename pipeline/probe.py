@@ -1,22 +1,27 @@
 """What a recording holds: its video tracks, sizes, rates and rotation.
 
 All of it is read from the header, but the rotation: PyAV shows a display matrix on frames alone, so
-the first frame is decoded where the container can carry one. Cutting what was found is in `demux`.
+the first frame is decoded where the container can carry one. A header may lie: what cannot be true of
+a file of its size counts as not said. Cutting what was found is in `demux`; what a header can do to
+the process that reads it is for `probe_pool`.
 """
 
+import errno
 import os
 import re
 import stat
+from fractions import Fraction
 from pathlib import Path
 
 import av
 
 from pipeline.errors import SourceError
-from pipeline.ffmpeg import FORMATS
+from pipeline.ffmpeg import DECODER_LIMITS, FORMATS, LONGEST_S, MAX_PIXELS, MAX_STREAMS
 from pipeline.records import Recording, VideoTrack
 
-MAX_PIXELS = 16384 * 16384
-MAX_STREAMS = 128
+FASTEST_FPS = 10_000
+# No codec and container together take less for a frame.
+_LEAST_FRAME_BYTES = 4
 # Containers that can say how a frame is to be turned.
 ROTATING_FORMATS = ("mov", "matroska")
 
@@ -25,27 +30,32 @@ def probe(source_uri: str) -> Recording:
     """Return what the container says of a recording.
 
     Raises:
-        SourceError: It is missing, no regular file, empty, no footage, or has no video track.
+        SourceError: It is missing, no regular file, empty, no footage, or has no video track that
+            can be read.
     """
     size_bytes = _size(source_uri)
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": FORMATS,
         "max_streams": str(MAX_STREAMS),
+        **DECODER_LIMITS,
     }
     try:
         # The prefix keeps a name like "concat:a|b" from being read as a protocol.
-        with av.open(f"file:{source_uri}", container_options=options, timeout=30) as container:
-            tracks = _video_tracks(container, source_uri)
+        with av.open(f"file:{source_uri}", options=options, timeout=30) as container:
+            tracks, bad = _video_tracks(container, source_uri, size_bytes)
             return Recording(
                 source_uri=source_uri,
                 container=container.format.name,
                 size_bytes=size_bytes,
                 video_tracks=tracks,
                 origin_s=(container.start_time or 0) / av.time_base,
+                bad_video_tracks=tuple(bad),
             )
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM:
+            reason = f"it has more than {MAX_STREAMS} streams, or asks for too much memory"
         raise SourceError(f"cannot be read as footage: {reason}", source_uri=source_uri) from error
 
 
@@ -65,49 +75,71 @@ def _size(source_uri: str) -> int:
 
 
 def _video_tracks(
-    container: av.container.InputContainer, source_uri: str
-) -> tuple[VideoTrack, ...]:
+    container: av.container.InputContainer, source_uri: str, size_bytes: int
+) -> tuple[tuple[VideoTrack, ...], list[tuple[int, str]]]:
+    """Return the video tracks that can be read; of the others, their number and what is wrong."""
     streams = [s for s in container.streams.video if not _is_attached_picture(s)]
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
         raise SourceError(f"holds no video track (streams: {kinds})", source_uri=source_uri)
     turnable = any(name in container.format.name for name in ROTATING_FORMATS)
-    rotations = [_rotation_deg(container, s) if turnable else 0 for s in streams]
-    total_s = container.duration / av.time_base if container.duration else None
-    return tuple(
-        _describe(s, number, rotations[number], total_s, container.format.name)
-        for number, s in enumerate(streams)
-    )
+    tracks, bad = [], []
+    for number, stream in enumerate(streams):
+        try:
+            rotation_deg = _rotation_deg(container, stream) if turnable else 0
+            tracks.append(_describe(stream, number, rotation_deg, container, size_bytes))
+        except ValueError as error:
+            bad.append((number, str(error)))
+    if not tracks:
+        raise ValueError("; ".join(reason for _, reason in bad))
+    return tuple(tracks), bad
 
 
 def _describe(
     stream: av.VideoStream,
     number: int,
     rotation_deg: int,
-    total_s: float | None,
-    format_name: str,
+    container: av.container.InputContainer,
+    size_bytes: int,
 ) -> VideoTrack:
     context = stream.codec_context
     if context is None:
         raise ValueError(f"video track {number} is of an unknown codec")
     if not 0 < context.width * context.height <= MAX_PIXELS:
         raise ValueError(
-            f"video track {number} claims {context.width}x{context.height} pixels; at most "
-            f"{MAX_PIXELS} pixels a frame are read"
+            f"video track {number} claims no size that is read ({context.width}x{context.height}): "
+            f"a frame has at most {MAX_PIXELS} pixels"
         )
-    unit = stream.time_base or 0
-    own_s = float(stream.duration * unit) if stream.duration else _tagged_s(stream)
+    rate_fps = _within(stream.average_rate or stream.guessed_rate, FASTEST_FPS) or 0.0
+    duration_s = _within(_duration_s(stream, container), LONGEST_S)
+    most_frames = size_bytes // _LEAST_FRAME_BYTES
+    if duration_s and duration_s * rate_fps > most_frames:
+        duration_s = None
     return VideoTrack(
         video_track=number,
         codec=context.codec.canonical_name,
         width=context.width,
         height=context.height,
         rotation_deg=rotation_deg,
-        packs_b_frames=context.codec.canonical_name == "mpeg4" and format_name == "avi",
-        rate_fps=float(stream.average_rate or stream.guessed_rate or 0),
-        duration_s=own_s or total_s,
-        frames=stream.frames or None,
+        packs_b_frames=context.codec.canonical_name == "mpeg4" and container.format.name == "avi",
+        rate_fps=rate_fps,
+        duration_s=duration_s,
+        frames=stream.frames if 0 < stream.frames <= most_frames else None,
     )
+
+
+def _within(claim: Fraction | float | None, most: int) -> float | None:
+    """Return what a header claims, if it is a positive number of at most `most`."""
+    return float(claim) if claim is not None and 0 < claim <= most else None
+
+
+def _duration_s(
+    stream: av.VideoStream, container: av.container.InputContainer
+) -> Fraction | float | None:
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
+    total = container.duration
+    return _tagged_s(stream) or (Fraction(total, av.time_base) if total else None)
 
 
 def _tagged_s(stream: av.VideoStream) -> float | None:
@@ -124,7 +156,12 @@ def _is_attached_picture(stream: av.VideoStream) -> bool:
 
 def _rotation_deg(container: av.container.InputContainer, stream: av.VideoStream) -> int:
     """Return the clockwise turn that makes frames upright, from the first one's display matrix."""
+    context = stream.codec_context
+    # Typed as if it were always there: nothing decodes an unknown codec.
+    if context is None:
+        return 0
     try:
+        context.options = DECODER_LIMITS
         container.seek(0)
         frame = next(container.decode(stream), None)
     except av.error.FFmpegError:

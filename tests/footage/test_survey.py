@@ -63,13 +63,14 @@ def hours_of(found: object) -> list[str]:
     return [Path(f.footage.source_uri).stem[-6:-4] for f in found.wanted]  # type: ignore[attr-defined]
 
 
-def test_a_camera_s_recordings_are_taken_oldest_first_and_numbered(archive: Path) -> None:
+def test_a_camera_s_recordings_are_taken_oldest_first(archive: Path) -> None:
     found = survey(with_rules(archive))
-    door = [f.footage for f in found.wanted if f.footage.key.camera_id == "door"]
-    assert [f.key.sequence for f in door] == [0, 1, 2]
+    door = found.by_camera["door"]
+    assert [f.source_uri for f in door] == [f.source_uri for f in found.by_camera["hall"]]
     assert [f.start_time.hour for f in door if f.start_time] == [6, 7, 8], "Zurich is UTC+2 in July"
-    assert {f.footage.key.camera_id for f in found.wanted} == {"door", "hall"}
-    assert [len(group) for group in found.recordings] == [2, 2, 2]
+    assert sorted(found.cameras) == ["door", "hall"]
+    assert [len(group) for group in found.by_camera.values()] == [3, 3]
+    assert set(found.identities) == set(found.uris) == {f.source_uri for f in door}
 
 
 def test_without_rules_every_video_track_is_a_camera_of_its_own(archive: Path) -> None:
@@ -91,7 +92,8 @@ def test_one_camera_id_is_for_recordings_with_one_wanted_video_track(archive: Pa
 def test_the_limit_keeps_the_oldest_recordings_and_says_what_it_leaves_out(archive: Path) -> None:
     found = survey(with_rules(archive, limit=1))
     assert hours_of(found) == ["08", "08"]
-    assert {f.skipped for f in found.found} == {"", "beyond --limit"}
+    assert {f.skipped for f in found.skipped} == {"beyond --limit"}
+    assert len(found.skipped) == 4
 
 
 def test_recordings_outside_the_window_are_skipped_whole(archive: Path) -> None:
