@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.faults import Fault
 from pipeline.weights import Weights, class_ids
 
-PRECISIONS = {"openvino": ("fp32", "bf16"), "torch": ("fp32", "fp16")}
+PRECISIONS = {"openvino": ("fp32", "bf16"), "torch": ("fp32", "fp16"), "stand-in": ("fp32",)}
 MAX_DETECTIONS = 300
 
 
@@ -28,7 +28,7 @@ class DetectSettings:
         classes: Names of the wanted classes, or ("all",).
         confidence: Least score of a box. Trackers want the weak ones too: 0.1, as ultralytics'.
         overlap: Two boxes of a class that overlap more than this (IoU) are one.
-        backend: "openvino" (CPU) or "torch" (CUDA, or CPU for comparison).
+        backend: "openvino" (CPU), "torch" (CUDA, or CPU for comparison), or "stand-in" (tests).
         device: "cpu" or "cuda".
         precision: Of the arithmetic, one of `PRECISIONS[backend]`; never chosen by the hardware.
         threads: CPU threads of a detector.

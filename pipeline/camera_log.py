@@ -1,21 +1,28 @@
 """One camera's log: its detections, in any order, become its tables.
 
-    arrivals ──> reorder ──> track ──> refine ──> movement ──> sink
+    arrivals ──> reorder ──> stage ──> track ──> refine ──> movement ──> part ──> ledger
+                              on disk                                     on disk
 
 The steps know nothing of each other; this is where they meet. A camera's footage goes on from one
 recording to the next: the tracker stays, and a short gap between two recordings does not end a track.
+
+All that lasts is on disk. A log that is made again, after whatever death, reads the ledger and what is
+staged, and goes on behind the last part as if nothing had been.
 """
 
-from collections import deque
+import operator
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 
+from pipeline.clock import CameraClock
+from pipeline.compact import compact
+from pipeline.lease import check_held
+from pipeline.ledger import CameraLedger, Part
 from pipeline.movement import MovementLog, MovementSettings
+from pipeline.part import LogSettings, OpenPart
 from pipeline.records import (
     Detections,
     Failure,
@@ -24,163 +31,201 @@ from pipeline.records import (
     Gap,
     Observation,
     TrackedFrame,
+    WholeSegment,
 )
 from pipeline.refine import Refiner
-from pipeline.reorder import ReorderBuffer, WholeSegment
-from pipeline.sink import PartWriter, part_name, write_table
-from pipeline.tables import Provenance, date_of, rows_table, table, timestamp
+from pipeline.reorder import ReorderBuffer
+from pipeline.staging import Staging
+from pipeline.tail import Missing, Tail, progress
 from pipeline.timing import Span, Stopwatch
-from pipeline.track import TRACKERS, UNTRACKED, TrackSettings
+from pipeline.track import TRACKERS, UNTRACKED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogSettings:
-    """What every camera's log needs to know."""
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What became whole.
 
-    output: Path
-    track: TrackSettings
-    class_names: tuple[str, ...]
-    provenance: Provenance
-    attempt_id: str
+    Attributes:
+        frames: Frames that were looked at.
+        segments: Segments, with those set aside.
+        failed: Segments that were set aside.
+        lost: Frames that were set aside.
+    """
 
-
-@dataclass(slots=True, kw_only=True)
-class FootageResult:
-    """What became of one video track of one recording."""
-
-    footage: Footage
-    status: str = "running"
     frames: int = 0
-    frames_failed: int = 0
-    tracks: int = 0
-    movements: int = 0
-    detections: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    step_s: dict[str, float] = field(default_factory=dict)
+    segments: int = 0
+    failed: int = 0
+    lost: int = 0
+
+    def __add__(self, other: "Gain") -> "Gain":
+        return Gain(*map(operator.add, astuple(self), astuple(other)))
+
+    def __sub__(self, other: "Gain") -> "Gain":
+        return Gain(*map(operator.sub, astuple(self), astuple(other)))
 
 
 class _OpenFootage:
-    """The footage that is being logged: its part, and its rows so far."""
+    """A footage that is being logged: its buffer, filled with what is on disk."""
 
-    def __init__(self, footage: Footage, settings: LogSettings) -> None:
+    def __init__(
+        self, footage: Footage, stop: int | None, staging: Staging, first: int, attempt_id: str
+    ) -> None:
         self.footage = footage
-        self.buffer = ReorderBuffer(footage.key)
-        self.waiting: deque[WholeSegment] = deque()
-        self.result = FootageResult(footage=footage)
-        self.track_ids: set[int] = set()
-        self.metrics: list[dict[str, object]] = []
-        name = part_name(footage.source_uri, footage.track.video_track)
-        self.part = PartWriter(
-            settings.output,
-            footage.key.camera_id,
-            name,
-            settings.provenance,
-            date=date_of(footage.start_time),
+        self.is_cut_short = stop is not None
+        self.gain = Gain()
+        self.buffer = ReorderBuffer(footage.key, first=first, keep=self._keep)
+        self.has_begun = first > 0
+        self._staging = staging
+        self._attempt_id = attempt_id
+        for number, read in staging.segments_of(footage).items():
+            self.buffer.put(number, read)
+        end = staging.end_of(footage)
+        if stop is not None:
+            end = FootageEnd(footage=footage.key, segments=stop)
+        if end is not None:
+            self.buffer.take(end)
+
+    def _keep(self, segment: WholeSegment) -> None:
+        self._staging.keep(self.footage, replace(segment, attempt_id=self._attempt_id))
+        self.gain += Gain(
+            frames=sum(len(part.frame_index) for part in segment.parts),
+            segments=1,
+            failed=int(not segment.parts),
+            lost=sum(failure.frames for failure in segment.failures),
         )
 
 
 class CameraLog:
     """Writes the tables of one camera."""
 
-    def __init__(self, footages: Sequence[Footage], settings: LogSettings) -> None:
-        """Begin the log of a camera whose footage is `footages`, oldest first."""
-        self._settings = settings
-        self._open = [_OpenFootage(footage, settings) for footage in footages]
-        self._current = 0
-        self._tracker = TRACKERS[settings.track.tracker](settings.track, footages[0].track.rate_fps)
+    def __init__(self, tail: Tail, settings: LogSettings) -> None:
+        """Go on behind the camera's last part with the footage of `tail`.
+
+        Raises:
+            OutputError: The ledger is damaged.
+        """
+        self._settings, self._tail = settings, tail
+        self._tag = uuid.uuid4().hex[:8]
+        self._ledger = CameraLedger(settings.output, tail.camera_id)
+        self._staging = Staging(settings.output, tail.camera_id)
+        parts = self._ledger.parts()
+        firsts, self._current = progress(tail, parts)
+        self._open = [
+            _OpenFootage(footage, stop, self._staging, first, settings.attempt_id)
+            for footage, stop, first in zip(tail.footages, tail.stops, firsts, strict=True)
+        ]
+        self._number = parts[-1].last + 1 if parts else 0
+        self._is_final = bool(parts) and parts[-1].is_final
+        self._part: OpenPart | None = None
+        first = tail.footages[0]
+        self._tracker = TRACKERS[settings.track.tracker](settings.track, first.track.rate_fps)
         self._refiner = Refiner(settings.track.buffer_s)
         self._movement = MovementLog(
             MovementSettings(class_names=settings.class_names, end_s=settings.track.buffer_s)
         )
+        self._clock = CameraClock(settings.track.carry_over_s)
+        if parts:
+            self._restore(parts[-1])
         self._track_watch, self._write_watch = Stopwatch("track"), Stopwatch("write")
 
-    def push(self, arrival: Detections | Gap | FootageEnd) -> int:
-        """Take an arrival; return how many more frames are logged, with those set aside.
+    def _restore(self, last: Part) -> None:
+        self._tracker.restore(last.state["tracker"])
+        self._refiner.restore(last.state["refiner"])
+        self._movement.restore(last.state["movement"])
+        self._clock.restore(last.state["clock"])
+
+    def _state(self) -> dict[str, object]:
+        return {
+            "tracker": self._tracker.state(),
+            "refiner": self._refiner.state(),
+            "movement": self._movement.state(),
+            "clock": self._clock.state(),
+        }
+
+    def push(self, arrival: Detections | Gap | FootageEnd) -> Gain:
+        """Take an arrival; return what is safe on disk now that was not before.
 
         Raises:
-            OutputError: The tables cannot be written.
+            OutputError: Something cannot be written.
         """
         key = arrival.footage if isinstance(arrival, FootageEnd) else arrival.stretch.footage
         target = self._open[key.sequence]
-        before = self._frames_done()
-        target.waiting.extend(target.buffer.push(arrival))
+        if isinstance(arrival, FootageEnd) and target.buffer.end is None:
+            self._staging.keep_end(target.footage, arrival)
+        before = target.gain
+        target.buffer.take(arrival)
         self._advance()
-        return self._frames_done() - before
+        return target.gain - before
 
     @property
     def finished(self) -> int:
-        """How many footages are finished."""
+        """How many footages are logged to their end."""
         return self._current
 
-    def _frames_done(self) -> int:
-        return sum(o.result.frames + o.result.frames_failed for o in self._open)
+    def missing(self) -> list[Missing]:
+        """Return the footages that are not whole: work for another pass."""
+        self._advance()
+        return [
+            Missing(footage=opened.footage.key, have=opened.buffer.have)
+            for opened in self._open[self._current :]
+            if opened.buffer.end is None or opened.buffer.missing()
+        ]
 
     def _advance(self) -> None:
         """Log what is next in order, as far as it has come."""
         while self._current < len(self._open):
             current = self._open[self._current]
-            while current.waiting:
-                self._log(current, current.waiting.popleft())
+            for segment in current.buffer.in_order():
+                self._log(current, segment)
             if not current.buffer.is_done:
                 return
             self._finish(current)
+        if not self._is_final:
+            self._commit(is_final=True)
+
+    def _begin(self, current: _OpenFootage) -> None:
+        """Go on to a footage: tracks go on into it only if its time is known."""
+        if current.has_begun:
+            return
+        current.has_begun = True
+        if not self._clock.begin(current.footage):
+            frames = list(self._refiner.flush())
+            self._tracker.forget()
+            self._write_movements(current.footage, frames, all_ended=True)
 
     def _log(self, current: _OpenFootage, segment: WholeSegment) -> None:
         """Track the frames of a segment and write their rows."""
-        result = current.result
+        self._begin(current)
+        footage, part = current.footage, self._part_for(current.footage)
+        part.add_segment(footage, segment)
         frames: list[TrackedFrame] = []
-        spans: list[Span] = []
-        for part in segment.parts:
-            result.frames += len(part.frame_index)
-            spans += part.spans
-            with self._track_watch.running():
-                for frame in self._tracked(current.footage, part):
+        with self._track_watch.running():
+            for detections in segment.parts:
+                for frame in self._tracked(footage, detections):
                     frames.extend(self._refiner.push(frame))
-            with self._write_watch.running():
-                rows = self._detection_rows(current.footage, part)
-                current.part.write("detections", rows)
-        self._fail(result, segment.failures)
-        self._write_movements(current, frames)
-        count = sum(len(part.frame_index) for part in segment.parts)
-        spans += [watch.span(frames=count) for watch in (self._track_watch, self._write_watch)]
-        self._measure(current, segment.index, spans)
+        self._write_movements(footage, frames)
+        spans = [span for detections in segment.parts for span in detections.spans]
+        part.measure(footage, segment.index, spans, segment.attempt_id)
+        count = sum(len(detections.frame_index) for detections in segment.parts)
+        part.measure(footage, segment.index, self._own_spans(count))
+        if part.is_full:
+            self._commit(is_final=False)
 
-    def _measure(self, current: _OpenFootage, segment: int | None, spans: Sequence[Span]) -> None:
-        """Add spans to the footage's metrics, a row for each process that a step ran in."""
-        for step, pid in dict.fromkeys((span.step, span.pid) for span in spans):
-            same = [span for span in spans if (span.step, span.pid) == (step, pid)]
-            wall_s = sum(span.wall_s for span in same)
-            current.result.step_s[step] = current.result.step_s.get(step, 0.0) + wall_s
-            current.metrics.append(
-                {
-                    "attempt_id": self._settings.attempt_id,
-                    "time": datetime.now(UTC),
-                    "step": step,
-                    "pid": pid,
-                    "source_uri": current.footage.source_uri,
-                    "camera_id": current.footage.key.camera_id,
-                    "video_track": current.footage.track.video_track,
-                    "segment": segment,
-                    "wall_s": wall_s,
-                    "cpu_s": sum(span.cpu_s for span in same),
-                    "frames": sum(span.frames for span in same),
-                }
-            )
+    def _own_spans(self, frames: int) -> list[Span]:
+        return [watch.span(frames=frames) for watch in (self._track_watch, self._write_watch)]
 
-    def _clock_s(self, footage: Footage, pts_s: float) -> float:
-        """Return the camera's own time: since its first recording began, if starts are known."""
-        first = self._open[0].footage.start_time
-        since = 0.0
-        if first is not None and footage.start_time is not None:
-            since = (footage.start_time - first).total_seconds()
-        return since + pts_s - footage.origin_s
+    def _part_for(self, footage: Footage) -> OpenPart:
+        if self._part is None:
+            self._part = OpenPart(self._settings, footage, self._number, self._tag)
+            self._is_final = False
+        return self._part
 
     def _tracked(self, footage: Footage, part: Detections) -> list[TrackedFrame]:
         frames = []
         bounds = np.searchsorted(part.frame_row, np.arange(len(part.frame_index) + 1))
         for row, (number, pts_s) in enumerate(zip(part.frame_index, part.pts_s, strict=True)):
             here = slice(bounds[row], bounds[row + 1])
-            time_s = self._clock_s(footage, float(pts_s))
+            time_s = self._clock.read(footage, float(pts_s))
             boxes, confidence = part.boxes[here], part.confidence[here]
             ids = self._tracker.update(time_s, boxes, confidence, part.class_id[here])
             seen = [
@@ -195,105 +240,83 @@ class CameraLog:
             ]
             frames.append(
                 TrackedFrame(
-                    frame_index=int(number), pts_s=float(pts_s), time_s=time_s, observations=seen
+                    footage=footage,
+                    frame_index=int(number),
+                    pts_s=float(pts_s),
+                    time_s=time_s,
+                    observations=seen,
                 )
             )
         return frames
 
-    def _detection_rows(self, footage: Footage, part: Detections) -> pa.Table:
-        rows, names = part.frame_row, self._settings.class_names
-        pts_s = part.pts_s[rows]
-        return table(
-            "detections",
-            {
-                "source_uri": [footage.source_uri] * len(rows),
-                "video_track": [footage.track.video_track] * len(rows),
-                "frame_index": part.frame_index[rows],
-                "pts_s": pts_s,
-                "timestamp": [
-                    timestamp(footage.start_time, float(t) - footage.origin_s) for t in pts_s
-                ],
-                "class_id": part.class_id.astype(np.int32),
-                "class_name": [names[number] for number in part.class_id],
-                "confidence": part.confidence,
-                **{
-                    edge: np.ascontiguousarray(part.boxes[:, i])
-                    for i, edge in enumerate(("x_min", "y_min", "x_max", "y_max"))
-                },
-            },
-        )
-
-    def _write_movements(self, current: _OpenFootage, frames: Sequence[TrackedFrame]) -> None:
+    def _write_movements(
+        self, footage: Footage, frames: Sequence[TrackedFrame], *, all_ended: bool = False
+    ) -> None:
         with self._write_watch.running():
-            current.track_ids.update(o.track_id for f in frames for o in f.observations)
-            current.part.write("movements", self._movement.rows(current.footage, frames))
-            current.part.write("tracks", self._movement.ended())
-
-    def _fail(self, result: FootageResult, failures: Sequence[Failure]) -> None:
-        result.failures += failures
-        result.frames_failed += sum(failure.frames for failure in failures)
+            part = self._part_for(footage)
+            rows = self._movement.rows(frames)
+            for born in self._movement.born():
+                part.count_track(born)
+            part.add_movements(frames, rows, self._movement.ended(all_of_them=all_ended))
 
     def _finish(self, current: _OpenFootage) -> None:
-        """End a footage whose segments were all logged: commit its part, and go to the next."""
-        end, result = current.buffer.end, current.result
-        if end is not None:
-            self._fail(result, end.failures)
-            self._measure(current, None, end.spans)
+        """End a footage whose segments were all logged, and go to the next."""
+        end, footage = current.buffer.end, current.footage
+        self._begin(current)
+        if end is not None and not current.is_cut_short:
+            part = self._part_for(footage)
+            part.add_end(footage, end.segments, end.failures)
+            part.measure(footage, None, end.spans)
         self._current += 1
-        self._write_movements(current, list(self._refiner.flush()))
-        if not self._goes_on(current.footage):
+
+    def _check_ours(self) -> None:
+        """Make sure that no other run has the camera, or has had it meanwhile.
+
+        Raises:
+            OutputError: One has.
+        """
+        check_held(self._settings.output, self._tail.camera_id, self._settings.attempt_id)
+        self._ledger.check_next(self._number)
+
+    def _commit(self, *, is_final: bool) -> None:
+        """Commit the open part; what it holds need not be staged any longer."""
+        self._check_ours()
+        last = self._tail.footages[min(self._current, len(self._open) - 1)]
+        if is_final:
+            self._write_movements(last, list(self._refiner.flush()), all_ended=True)
             self._tracker.forget()
-            current.part.write("tracks", self._movement.ended(all_of_them=True))
-        with self._write_watch.running():
-            current.part.commit()
-        self._measure(current, None, [self._write_watch.span(frames=0)])
-        write_table(
-            self._settings.output,
-            "metrics",
-            rows_table("metrics", current.metrics),
-            f"{self._settings.attempt_id}-{current.part.name}",
-            self._settings.provenance,
-        )
-        result.tracks = len(current.track_ids)
-        result.movements = current.part.rows.get("movements", 0)
-        result.detections = current.part.rows.get("detections", 0)
-        result.status = _status(result)
+        part = self._part_for(last)
+        part.commit(self._ledger, self._state(), is_final=is_final)
+        for footage, stop, is_ended in part.covers:
+            self._staging.drop(footage, stop, is_ended=is_ended)
+        self._part, self._is_final = None, is_final
+        self._number += 1
 
-    def _goes_on(self, footage: Footage) -> bool:
-        """Say whether the next recording follows closely enough for tracks to go on into it."""
-        if self._current >= len(self._open):
-            return False
-        following = self._open[self._current].footage
-        duration_s = footage.track.duration_s
-        if footage.start_time is None or following.start_time is None or duration_s is None:
-            return False
-        gap_s = (following.start_time - footage.start_time).total_seconds() - duration_s
-        return abs(gap_s) <= self._settings.track.carry_over_s
-
-    def close(self) -> list[FootageResult]:
-        """End the log, and return what became of each footage.
+    def close(self) -> None:
+        """End the log.
 
         Segments that never came are failures: a run that ends early says what is missing.
 
         Raises:
-            OutputError: The tables cannot be written.
+            OutputError: Something cannot be written.
         """
+        self._advance()
         while self._current < len(self._open):
             current = self._open[self._current]
             lost = _lost(current.footage)
-            for segment in (*current.waiting, *current.buffer.drain(lost)):
+            for segment in current.buffer.drain(lost):
                 self._log(current, segment)
-            current.waiting.clear()
             if current.buffer.end is None:
-                self._fail(current.result, [lost])
+                end = FootageEnd(
+                    footage=current.footage.key, segments=current.buffer.next, failures=(lost,)
+                )
+                current.buffer.take(end)
             self._finish(current)
-        return [opened.result for opened in self._open]
-
-
-def _status(result: FootageResult) -> str:
-    if not result.failures:
-        return "completed"
-    return "partial" if result.frames else "failed"
+            self._advance()
+        self._check_ours()
+        self._staging.sweep({})
+        self._ledger.sweep()
+        compact(self._settings.output, self._tail.camera_id, self._settings.part_bytes)
 
 
 def _lost(footage: Footage) -> Failure:

@@ -5,13 +5,22 @@
 How a frame came to inference size is in `decode`; what a backend is, in `backend`.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pipeline.backend import Backend, DetectSettings, no_boxes
 from pipeline.openvino_backend import OpenVinoBackend
 from pipeline.records import Detections, FrameBatch
+from pipeline.standin_backend import STAND_IN, StandInBackend
 from pipeline.timing import Stopwatch
 from pipeline.torch_backend import TorchBackend
+
+_BACKENDS: dict[str, Callable[[DetectSettings], Backend]] = {
+    "openvino": OpenVinoBackend,
+    "torch": TorchBackend,
+    STAND_IN: StandInBackend,
+}
 
 
 class Detector:
@@ -24,8 +33,7 @@ class Detector:
             ConfigError: A wanted class or the device is not there.
             StepError: The weights do not load.
         """
-        load = OpenVinoBackend if settings.backend == "openvino" else TorchBackend
-        self._backend: Backend = load(settings)
+        self._backend: Backend = _BACKENDS[settings.backend](settings)
         self._settings = settings
 
     @property

@@ -1,6 +1,7 @@
 """Break on purpose, so that tests can show what a fault costs; off unless a setting names one.
 
-A fault is written `STEP:VIDEO_TRACK:SEGMENT:SIGNAL`, for example `decode:0:3:SIGSEGV`.
+A fault is written `STEP:VIDEO_TRACK:SEGMENT:SIGNAL`, for example `decode:0:3:SIGSEGV`; a `*` stands for
+every video track, or every segment.
 """
 
 import os
@@ -14,16 +15,22 @@ VARIABLE = "FOOTFALL_FAULT"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A signal that a step sends to its own process each time it meets one segment."""
+    """A signal that a step sends to its own process each time it meets a segment.
+
+    Attributes:
+        video_track: None means any.
+        segment: None means any.
+    """
 
     step: str
-    video_track: int
-    segment: int
+    video_track: int | None
+    segment: int | None
     signal: str
 
     def strike(self, step: str, video_track: int, segment: int) -> None:
         """Die here, if this is the place."""
-        if (step, video_track, segment) == (self.step, self.video_track, self.segment):
+        is_here = self.video_track in (None, video_track) and self.segment in (None, segment)
+        if step == self.step and is_here:
             os.kill(os.getpid(), signal.Signals[self.signal])
 
 
@@ -39,8 +46,8 @@ def parse_fault(text: str) -> Fault | None:
         step, video_track, segment, name = text.split(":")
         return Fault(
             step=step,
-            video_track=int(video_track),
-            segment=int(segment),
+            video_track=None if video_track == "*" else int(video_track),
+            segment=None if segment == "*" else int(segment),
             signal=signal.Signals[name].name,
         )
     except (ValueError, KeyError) as error:

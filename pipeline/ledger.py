@@ -1,95 +1,249 @@
-"""The folder of a run: who may write to it, what it says of itself, and what is an earlier run's.
+"""What is committed: for each camera a chain of parts, each an entry of its own.
 
-OUTPUT/
-  run.json        run_id: this output's, for good
-  config.toml     the resolved settings
-  summary.json    the results and the exit status, written last
-  detections/ movements/ tracks/     camera_id=.../date=.../*.parquet
-  metrics/ failures/                 *.parquet
+    OUTPUT/ledger/camera_id=.../part-000000-000003.json     parts 0 to 3, merged into one
+                                part-000004-000004.json
+                                frames-000004-000004-TAG.parquet
+
+A part is committed when its entry has its name: its files lie there by then, under names that no
+other part has. What no entry names is a dead run's, and is swept. An entry whose numbers lie within
+another's was merged into it. To take back the end of a chain, its entries are removed, last first: at
+each moment what is left is a chain that holds.
 """
 
+import hashlib
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from pipeline.errors import ConfigError, OutputError
-from pipeline.tables import SCHEMAS
+from pipeline.atomic import FileEntry, remove, write_whole, writing
+from pipeline.errors import OutputError
+from pipeline.records import Failure
+from pipeline.tables import SCHEMAS, camera_folder, camera_of_folder
 
-_OWN_FILES = ("run.json", "config.toml", "summary.json")
+FOLDER = "ledger"
+_ENTRY = re.compile(r"part-(\d{6,})-(\d{6,})\.json")
+_PARTITIONED = ("detections", "movements", "tracks")
+
+
+@dataclass(slots=True, kw_only=True)
+class Covered:
+    """What a part holds of one footage.
+
+    Attributes:
+        footage: The footage, plain (see `identity`).
+        first: First of its segments.
+        stop: Behind the last; equal to `first` where only rows that were held back are here.
+        is_ended: The footage's end is in this part.
+        failures: What was set aside: (segment, or None for the footage as a whole; failure).
+        step_s: Seconds of work by step.
+    """
+
+    footage: dict[str, Any]
+    first: int
+    stop: int
+    is_ended: bool = False
+    frames: int = 0
+    frames_failed: int = 0
+    detections: int = 0
+    movements: int = 0
+    tracks: int = 0
+    failures: list[tuple[int | None, Failure]] = field(default_factory=list)
+    step_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The footage's recording and video track."""
+        return self.footage["source_uri"], self.footage["track"]["video_track"]
+
+    @property
+    def evidence_id(self) -> str:
+        """Hash of what the detections were made from."""
+        return str(self.footage["evidence_id"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunFolder:
-    """An output that this run may write to."""
+class Part:
+    """A committed part of a camera's log.
 
-    path: Path
-    run_id: str
+    Attributes:
+        first: Its number; a merged part has those from `first` to `last`.
+        track_hash: Of the settings that turned detections into tracks.
+        config_hash: Of all settings that change results, and the model.
+        is_final: The log was closed behind it: every track has ended, nothing is held back.
+        state: Of tracking behind it, as JSON.
+    """
 
-    def write_text(self, name: str, text: str) -> None:
-        """Write a small file of the run, whole or not at all.
+    camera_id: str
+    first: int
+    last: int
+    track_hash: str
+    config_hash: str
+    is_final: bool
+    covered: tuple[Covered, ...]
+    files: tuple[FileEntry, ...]
+    state: dict[str, Any] = field(repr=False, default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The entry's file name."""
+        return f"part-{self.first:06}-{self.last:06}.json"
+
+    def to_bytes(self) -> bytes:
+        """Return the entry's file: its content, and a hash of it."""
+        plain = asdict(self)
+        return _dump({**plain, "sha256": hashlib.sha256(_dump(plain)).hexdigest()})
+
+
+def _dump(plain: dict[str, Any]) -> bytes:
+    return (json.dumps(plain, sort_keys=True) + "\n").encode()
+
+
+def parse_part(content: bytes) -> Part:
+    """Return the part that an entry's file tells of.
+
+    Raises:
+        ValueError: It is not what was written.
+    """
+    plain = json.loads(content)
+    digest = plain.pop("sha256")
+    # Dumped anew and compared: a changed byte shows wherever it is.
+    if hashlib.sha256(_dump(plain)).hexdigest() != digest:
+        raise ValueError("its hash is another")
+    if _dump({**plain, "sha256": digest}) != content:
+        raise ValueError("its bytes are not those that were written")
+    covered = tuple(
+        Covered(
+            **{
+                **each,
+                "failures": [(n, Failure(**failure)) for n, failure in each["failures"]],
+            }
+        )
+        for each in plain.pop("covered")
+    )
+    files = tuple(FileEntry(**each) for each in plain.pop("files"))
+    return Part(**plain, covered=covered, files=files)
+
+
+class CameraLedger:
+    """The committed parts of one camera."""
+
+    def __init__(self, output: Path, camera_id: str) -> None:
+        self._output = output
+        self._camera_id = camera_id
+        self.folder = output / FOLDER / camera_folder(camera_id)
+
+    def entries(self) -> list[tuple[Path, int, int]]:
+        """Return the entries' files with their first and last numbers, merged ones left out."""
+        found = [
+            (path, int(match[1]), int(match[2]))
+            for path in (self.folder.iterdir() if self.folder.is_dir() else ())
+            if (match := _ENTRY.fullmatch(path.name))
+        ]
+        found.sort(key=lambda entry: (entry[1], -entry[2]))
+        kept: list[tuple[Path, int, int]] = []
+        for entry in found:
+            if not kept or entry[2] > kept[-1][2]:
+                kept.append(entry)
+        return kept
+
+    def parts(self) -> list[Part]:
+        """Return the chain of parts, in order.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: An entry is damaged, or one is missing.
         """
-        try:
-            partial = self.path / f".{name}.partial"
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(self.path / name)
-        except OSError as error:
+        parts: list[Part] = []
+        for path, first, _ in self.entries():
+            try:
+                part = parse_part(path.read_bytes())
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise OutputError(
+                    f"ledger entry {str(path)!r} is damaged ({error}); `footfall verify` tells more"
+                ) from error
+            if first != (parts[-1].last + 1 if parts else 0):
+                raise OutputError(
+                    f"ledger of camera {self._camera_id!r}: no part before {path.name}"
+                )
+            parts.append(part)
+        return parts
+
+    def check_next(self, number: int) -> None:
+        """Make sure that part `number` is the next: that nobody else has gone on with the chain.
+
+        Raises:
+            OutputError: Somebody has.
+        """
+        last = max((last for _, _, last in self.entries()), default=-1)
+        if last != number - 1:
             raise OutputError(
-                f"output {str(self.path)!r} cannot be written: {error.strerror}"
-            ) from error
-
-    def write_summary(self, summary: Mapping[str, object]) -> None:
-        """Write `summary.json`, which says that the run has ended."""
-        self.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
-
-
-def open_run(output: str, *, overwrite: bool = False) -> RunFolder:
-    """Take a folder for a run's results, and make it if it is not there.
-
-    Args:
-        output: Path of the folder.
-        overwrite: Remove the results of an earlier run; other files are left alone.
-
-    Raises:
-        ConfigError: It cannot be written, or holds an earlier run's results.
-    """
-    path = Path(output).absolute()
-    if (path / "run.json").exists():
-        if not overwrite:
-            raise ConfigError(
-                f"output {str(path)!r} holds the results of a run already: name another folder, or "
-                "add --overwrite to replace them"
+                f"camera {self._camera_id!r} of output {str(self._output)!r} was gone on with by "
+                f"another run: its last part is {last}, not {number - 1}"
             )
-        remove_results(path)
-    run = RunFolder(path=path, run_id=uuid.uuid4().hex)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied")
-        run.write_text("run.json", json.dumps({"run_id": run.run_id}) + "\n")
-    except (OSError, OutputError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"output {str(path)!r} cannot be written: {reason}") from error
-    return run
+
+    def commit(self, part: Part) -> None:
+        """Enter a part whose files have their names: from now on it counts.
+
+        Raises:
+            OutputError: The entry cannot be written.
+        """
+        with writing(self._output):
+            write_whole(self.folder / part.name, part.to_bytes())
+
+    def take_back(self, part: Part) -> None:
+        """Remove a part that is the last of its chain, and its files.
+
+        Raises:
+            OutputError: They cannot be removed.
+        """
+        with writing(self._output):
+            (self.folder / part.name).unlink(missing_ok=True)
+            for file in part.files:
+                remove(self._output / file.path)
+
+    def sweep(self) -> list[Path]:
+        """Remove the camera's files that no entry names; return them.
+
+        Raises:
+            OutputError: They cannot be removed.
+        """
+        kept = {file.path for part in self.parts() for file in part.files}
+        entries = {path for path, _, _ in self.entries()}
+        swept = []
+        with writing(self._output):
+            # All are found before any goes: folders go with their last file.
+            for path in list(self.files()):
+                if path not in entries and path.relative_to(self._output).as_posix() not in kept:
+                    remove(path)
+                    swept.append(path)
+        return swept
+
+    def files(self) -> Iterator[Path]:
+        """Yield all files of this camera's parts, committed or not."""
+        for name in _PARTITIONED:
+            folder = self._output / name / camera_folder(self._camera_id)
+            yield from (path for path in folder.rglob("*") if path.is_file())
+        for pattern in ("part-*", "frames-*"):
+            yield from self.folder.glob(pattern)
+        for name in ("metrics", "failures"):
+            yield from (self._output / name).glob(f"{camera_tag(self._camera_id)}-part-*")
 
 
-def remove_results(path: Path) -> None:
-    """Remove a run's tables and files from a folder, and nothing else.
+def camera_tag(camera_id: str) -> str:
+    """Return what begins the names of a camera's files in tables without partitions."""
+    return hashlib.sha256(camera_id.encode()).hexdigest()[:16]
 
-    Raises:
-        ConfigError: They cannot be removed.
-    """
-    try:
-        for name in SCHEMAS:
-            if (path / name).is_dir():
-                shutil.rmtree(path / name)
-        for name in _OWN_FILES:
-            (path / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"output {str(path)!r} cannot be replaced: {error.strerror}") from error
+
+def cameras_of(output: Path) -> list[str]:
+    """Return the cameras that the ledger of an output knows, sorted."""
+    folder = output / FOLDER
+    names = folder.iterdir() if folder.is_dir() else ()
+    return sorted(camera_of_folder(p.name) for p in names if p.name.startswith("camera_id="))
+
+
+def table_files(output: Path) -> Iterator[Path]:
+    """Yield every file below the tables of an output."""
+    for name in SCHEMAS:
+        yield from (path for path in (output / name).rglob("*") if path.is_file())

@@ -8,9 +8,10 @@ anchor over the last half second, for a box trembles by a pixel or two from fram
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 import pyarrow as pa
 
@@ -27,9 +28,11 @@ class _Track:
 
     track_id: int
     class_id: int
-    footage: Footage
+    source_uri: str
+    video_track: int
     first_frame: int
     first_pts_s: float
+    first_moment: datetime | None
     begin_s: float
     last_frame: int = 0
     last_pts_s: float = 0.0
@@ -62,16 +65,18 @@ class MovementLog:
         self._settings = settings
         self._tracks: dict[int, _Track] = {}
         self._ended: list[_Track] = []
+        self._born: list[Footage] = []
 
-    def rows(self, footage: Footage, frames: Sequence[TrackedFrame]) -> pa.Table:
-        """Return the `movements` rows of frames of one footage, in their order."""
+    def rows(self, frames: Sequence[TrackedFrame]) -> pa.Table:
+        """Return the `movements` rows of frames, in their order."""
         columns: dict[str, list[object]] = {name: [] for name in _MOVEMENT_COLUMNS}
         for frame in frames:
+            footage = frame.footage
             moment = timestamp(footage.start_time, frame.pts_s - footage.origin_s)
             for seen in sorted(frame.observations, key=lambda o: o.track_id):
-                track = self._track(footage, frame, seen)
+                track = self._track(frame, seen, moment)
                 speed, direction = _move(track, frame, seen, moment)
-                values = _row(footage, frame, seen, moment, self._settings.class_names)
+                values = _row(frame, seen, moment, self._settings.class_names)
                 values += (speed, direction)
                 for name, value in zip(_MOVEMENT_COLUMNS, values, strict=True):
                     columns[name].append(value)
@@ -79,17 +84,33 @@ class MovementLog:
         count = len(columns["frame_index"])
         return table("movements", {**columns, "zones": [[] for _ in range(count)]})
 
-    def _track(self, footage: Footage, frame: TrackedFrame, seen: Observation) -> _Track:
+    def _track(self, frame: TrackedFrame, seen: Observation, moment: datetime | None) -> _Track:
         if seen.track_id not in self._tracks:
             self._tracks[seen.track_id] = _Track(
                 seen.track_id,
                 seen.class_id,
-                footage,
+                frame.footage.source_uri,
+                frame.footage.track.video_track,
                 frame.frame_index,
                 frame.pts_s,
+                moment,
                 frame.time_s,
             )
+            self._born.append(frame.footage)
         return self._tracks[seen.track_id]
+
+    def born(self) -> list[Footage]:
+        """Return the footage of each track that began since the last call."""
+        born, self._born = self._born, []
+        return born
+
+    def state(self) -> dict[str, Any]:
+        """Return the tracks that go on, as JSON takes it; `ended` has been read out before."""
+        return {"tracks": [_to_plain(track) for track in self._tracks.values()]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with the tracks that `state` tells of."""
+        self._tracks = {plain["track_id"]: _from_plain(plain) for plain in state["tracks"]}
 
     def _end_old(self, time_s: float) -> None:
         old = [k for k, t in self._tracks.items() if time_s - t.last_time_s > self._settings.end_s]
@@ -107,12 +128,12 @@ class MovementLog:
         return rows_table("tracks", [self._track_row(track) for track in ended])
 
     def _track_row(self, track: _Track) -> dict[str, object]:
-        footage, tip = track.footage, _point(track.last_pts_s, track.tip)
+        tip = _point(track.last_pts_s, track.tip)
         path = track.path if track.path[-1] == tip else [*track.path, tip]
         steps = pairwise(path)
         return {
-            "source_uri": footage.source_uri,
-            "video_track": footage.track.video_track,
+            "source_uri": track.source_uri,
+            "video_track": track.video_track,
             "track_id": track.track_id,
             "class_id": track.class_id,
             "class_name": self._settings.class_names[track.class_id],
@@ -120,7 +141,7 @@ class MovementLog:
             "last_frame_index": track.last_frame,
             "first_pts_s": track.first_pts_s,
             "last_pts_s": track.last_pts_s,
-            "first_timestamp": timestamp(footage.start_time, track.first_pts_s - footage.origin_s),
+            "first_timestamp": track.first_moment,
             "last_timestamp": track.last_moment,
             "duration_s": track.last_time_s - track.begin_s,
             "n_observations": track.observations,
@@ -137,8 +158,24 @@ _MOVEMENT_COLUMNS = (
 )  # fmt: skip
 
 
+def _to_plain(track: _Track) -> dict[str, Any]:
+    plain = asdict(track)
+    for name in ("first_moment", "last_moment"):
+        plain[name] = plain[name].isoformat() if plain[name] else None
+    return {**plain, "recent": list(track.recent)}
+
+
+def _from_plain(plain: dict[str, Any]) -> _Track:
+    moments = {
+        name: datetime.fromisoformat(plain[name]) if plain[name] else None
+        for name in ("first_moment", "last_moment")
+    }
+    recent = deque((time_s, x, y) for time_s, x, y in plain["recent"])
+    x, y = plain["tip"]
+    return _Track(**{**plain, **moments, "recent": recent, "tip": (x, y)})
+
+
 def _row(
-    footage: Footage,
     frame: TrackedFrame,
     seen: Observation,
     moment: datetime | None,
@@ -146,8 +183,8 @@ def _row(
 ) -> tuple[object, ...]:
     """Return the values of a row up to its anchor, in the order of `_MOVEMENT_COLUMNS`."""
     return (
-        footage.source_uri,
-        footage.track.video_track,
+        frame.footage.source_uri,
+        frame.footage.track.video_track,
         frame.frame_index,
         frame.pts_s,
         moment,

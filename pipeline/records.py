@@ -75,13 +75,20 @@ class VideoTrack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A file of footage that was probed: its address, size and video tracks."""
+    """A file of footage that was probed: its address, size and video tracks.
+
+    Attributes:
+        video_tracks: Those that can be read; their numbers have gaps where others cannot.
+        origin_s: The container's time at which it begins.
+        bad_video_tracks: (number, what is wrong with it) of those that cannot.
+    """
 
     source_uri: str
     container: str
     size_bytes: int
     video_tracks: tuple[VideoTrack, ...]
     origin_s: float = 0.0
+    bad_video_tracks: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +109,11 @@ class Footage:
         track: The video track.
         letterbox: The fit of its upright frames to the detector's input.
         start_time: When the recording began, time zone aware, or None if nothing tells.
+        start_resolution_s: How coarsely `start_time` was told: 1 if in whole seconds.
         origin_s: The container's time at which the recording begins.
         window: Which of its times are wanted.
         container_hides_negative: Frames before time 0 are not shown (the edit list of an MP4).
+        evidence_id: Hash of all that its detections are made from: see `identity`.
     """
 
     key: FootageKey
@@ -112,9 +121,11 @@ class Footage:
     track: VideoTrack
     letterbox: Letterbox
     start_time: datetime | None = None
+    start_resolution_s: float = 0.0
     origin_s: float = 0.0
     window: FootageWindow = field(default_factory=FootageWindow)
     container_hides_negative: bool = False
+    evidence_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +291,22 @@ class Gap:
     spans: tuple[Span, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WholeSegment:
+    """A segment's detections in order, or the failure that it was set aside for.
+
+    Attributes:
+        parts: In order and without holes; empty if the segment was set aside.
+        attempt_id: The start of the run that made it; "" for the present one.
+    """
+
+    footage: FootageKey
+    index: int
+    parts: tuple[Detections, ...]
+    failures: tuple[Failure, ...]
+    attempt_id: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FootageEnd:
     """The footage was cut to its end, into `segments` segments; `failures` are the demuxer's."""
@@ -315,9 +342,11 @@ class TrackedFrame:
     """A frame that was looked at, and the tracks in it.
 
     Attributes:
+        footage: Where it is from; frames of two recordings of a camera may be held at once.
         time_s: Seconds on the camera's own clock.
     """
 
+    footage: Footage
     frame_index: int
     pts_s: float
     time_s: float

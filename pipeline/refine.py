@@ -12,9 +12,11 @@ Joining tracks that were lost for longer is not done here.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from pipeline.identity import from_plain, to_plain
 from pipeline.records import Observation, TrackedFrame
 
 
@@ -39,6 +41,44 @@ class Refiner:
         while self._held:
             yield self._held.popleft()
 
+    def state(self) -> dict[str, Any]:
+        """Return what is held back, as JSON takes it."""
+        footages = list({_name(frame): frame.footage for frame in self._held}.values())
+        names = list({_name(frame): None for frame in self._held})
+        return {
+            "footages": [to_plain(footage) for footage in footages],
+            "frames": [
+                {
+                    "footage": names.index(_name(frame)),
+                    "frame_index": frame.frame_index,
+                    "pts_s": frame.pts_s,
+                    "time_s": frame.time_s,
+                    "observations": [
+                        [seen.track_id, seen.class_id, seen.box.tolist(), seen.confidence]
+                        for seen in frame.observations
+                    ],
+                }
+                for frame in self._held
+            ],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Hold back what `state` tells of."""
+        footages = [from_plain(plain) for plain in state["footages"]]
+        self._held = deque(
+            TrackedFrame(
+                footage=footages[frame["footage"]],
+                frame_index=frame["frame_index"],
+                pts_s=frame["pts_s"],
+                time_s=frame["time_s"],
+                observations=[
+                    Observation(track_id=i, class_id=k, box=np.array(box), confidence=score)
+                    for i, k, box, score in frame["observations"]
+                ],
+            )
+            for frame in state["frames"]
+        )
+
     def _fill(self, frame: TrackedFrame, seen: Observation) -> None:
         """Put a track into the held frames since it was last seen, if it was out of sight."""
         between: list[TrackedFrame] = []
@@ -51,3 +91,7 @@ class Refiner:
                     gap.observations.append(replace(seen, box=np.asarray(box), confidence=None))
                 return
             between.append(held)
+
+
+def _name(frame: TrackedFrame) -> tuple[str, int]:
+    return frame.footage.source_uri, frame.footage.track.video_track

@@ -3,31 +3,19 @@
 The unit that is given on is a whole segment, since a segment whose decoding killed a process is set
 aside whole: what part of it had been seen by then is chance.
 
-    arrives     seg 1 [0,10)   seg 0 [10,16)   seg 0 [0,10)   seg 0 [0,10)   seg 1 [10,20)
-    given on                                   segment 0      (seen)         segment 1
+    arrives     seg 1 [0,10)   seg 0 [10,16)   seg 1 [10,20)   seg 0 [0,10)   seg 0 [0,10)
+    whole                                      segment 1       segment 0      (seen)
+    given on                                                   0, then 1
 
 It holds boxes, never pixels. Arrivals are cut at what is there already, so that nothing counts twice.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipeline.records import Detections, Failure, FootageEnd, FootageKey, Gap
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WholeSegment:
-    """A segment's detections in order, or the failure that it was set aside for.
-
-    `parts` are empty if the segment was set aside.
-    """
-
-    footage: FootageKey
-    index: int
-    parts: tuple[Detections, ...]
-    failures: tuple[Failure, ...]
+from pipeline.records import Detections, Failure, FootageEnd, FootageKey, Gap, WholeSegment
 
 
 @dataclass(slots=True)
@@ -91,10 +79,26 @@ def _range(parts: Sequence[Detections], gaps: Sequence[Gap]) -> tuple[int | None
 class ReorderBuffer:
     """Gives on the segments of one footage in order."""
 
-    def __init__(self, footage: FootageKey) -> None:
+    def __init__(
+        self,
+        footage: FootageKey,
+        *,
+        first: int = 0,
+        keep: Callable[[WholeSegment], None] = lambda _: None,
+    ) -> None:
+        """Begin with nothing.
+
+        Args:
+            footage: Whose segments.
+            first: Segments before it were given on in an earlier life.
+            keep: Called with each segment that has become whole, in whatever order, before it is
+                given on.
+        """
         self._footage = footage
-        self._next = 0
+        self._next = first
+        self._keep = keep
         self._arriving: dict[int, _Arriving] = {}
+        self._whole: dict[int, Callable[[], WholeSegment]] = {}
         self._end: FootageEnd | None = None
 
     @property
@@ -107,29 +111,53 @@ class ReorderBuffer:
         """The mark of the footage's end, once it came."""
         return self._end
 
+    @property
+    def have(self) -> frozenset[int]:
+        """The segments that are whole or were given on: they need not be made again."""
+        return frozenset(range(self._next)) | frozenset(self._whole)
+
+    @property
+    def next(self) -> int:
+        """The segment that is given on next."""
+        return self._next
+
     def push(self, arrival: Detections | Gap | FootageEnd) -> Iterator[WholeSegment]:
         """Take an arrival; yield the segments that are now whole and next in order."""
+        self.take(arrival)
+        yield from self.in_order()
+
+    def take(self, arrival: Detections | Gap | FootageEnd) -> None:
+        """Take an arrival, which may make a segment whole."""
         if isinstance(arrival, FootageEnd):
             self._end = arrival
             return
         segment = arrival.stretch.segment
-        if segment < self._next:
+        if segment < self._next or segment in self._whole:
             return
         waiting = self._arriving.setdefault(segment, _Arriving(arrival.stretch.wanted))
         waiting.add(arrival)
-        while (first := self._arriving.get(self._next)) and first.covered() == first.wanted:
-            yield self._whole(self._arriving.pop(self._next))
+        if waiting.covered() == waiting.wanted:
+            whole = self._assemble(segment, self._arriving.pop(segment))
+            self._keep(whole)
+            self._whole[segment] = lambda: whole
+
+    def put(self, segment: int, read: Callable[[], WholeSegment]) -> None:
+        """Take a segment that became whole in an earlier life; it is read when its turn comes."""
+        if segment >= self._next:
+            self._whole.setdefault(segment, read)
+
+    def in_order(self) -> Iterator[WholeSegment]:
+        """Yield the segments that are whole and next in order."""
+        while self._next in self._whole:
+            read = self._whole.pop(self._next)
             self._next += 1
+            yield read()
 
     def missing(self) -> list[int]:
         """Return the segments that have not come whole; complete only once the end is known."""
-        stop = self._end.segments if self._end else max(self._arriving, default=self._next - 1) + 1
-        return [
-            index
-            for index in range(self._next, stop)
-            if index not in self._arriving
-            or self._arriving[index].covered() < self._arriving[index].wanted
-        ]
+        known = [*self._arriving, *self._whole]
+        stop = self._end.segments if self._end else max(known, default=self._next - 1) + 1
+        return [index for index in range(self._next, stop) if index not in self._whole]
 
     def drain(self, lost: Failure) -> Iterator[WholeSegment]:
         """Yield all that is left, in order: nothing more will come.
@@ -138,8 +166,8 @@ class ReorderBuffer:
             lost: What is recorded for each segment that has not come whole.
         """
         missing = set(self.missing())
-        for index in sorted(missing | set(self._arriving)):
-            self._next = index
+        for index in sorted(missing | set(self._whole)):
+            self._next = index + 1
             if index in missing:
                 frames = self._arriving[index].wanted if index in self._arriving else 0
                 failure = replace(lost, message=f"segment {index} never came", frames=frames)
@@ -147,11 +175,12 @@ class ReorderBuffer:
                     footage=self._footage, index=index, parts=(), failures=(failure,)
                 )
             else:
-                yield self._whole(self._arriving[index])
+                yield self._whole.pop(index)()
         self._arriving.clear()
 
-    def _whole(self, segment: _Arriving) -> WholeSegment:
+    def _assemble(self, index: int, segment: _Arriving) -> WholeSegment:
         parts = [segment.parts[start] for start in sorted(segment.parts)]
+        failures: tuple[Failure, ...]
         detections = tuple(part for part in parts if isinstance(part, Detections))
         gaps = [part for part in parts if isinstance(part, Gap)]
         if gaps:
@@ -159,12 +188,7 @@ class ReorderBuffer:
             failure = replace(
                 gaps[0].failure, frames=segment.wanted, first_frame=first, last_frame=last
             )
-            return WholeSegment(
-                footage=self._footage, index=self._next, parts=(), failures=(failure,)
-            )
-        return WholeSegment(
-            footage=self._footage,
-            index=self._next,
-            parts=detections,
-            failures=tuple(failure for part in detections for failure in part.failures),
-        )
+            detections, failures = (), (failure,)
+        else:
+            failures = tuple(failure for part in detections for failure in part.failures)
+        return WholeSegment(footage=self._footage, index=index, parts=detections, failures=failures)

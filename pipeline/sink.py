@@ -1,23 +1,39 @@
 """Write rows to Parquet so that a file is either whole or not there.
 
 A part's files are written under temporary names and get their own by a rename when the part is
-committed. Which parts there are, and what made them, is for `ledger`.
+published. Which parts count, and what made them, is for `ledger`.
 """
 
-import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.errors import OutputError
+from pipeline.atomic import FileEntry, entry_of, partial_of, publish, writing
 from pipeline.tables import NO_DATE, SCHEMAS, Provenance, partition
 
 ROW_GROUP_ROWS = 128 * 1024
-PARTIAL_SUFFIX = ".partial"
 _DATED_BY = {"tracks": "first_timestamp"}
+# Until a table has written some: a row of `movements` takes about as much.
+_GUESSED_ROW_BYTES = 32.0
+
+
+@dataclass(slots=True)
+class _File:
+    """A Parquet file that is being written: rows held back, and those already in it."""
+
+    path: Path
+    held: list[pa.Table] = field(default_factory=list)
+    writer: pq.ParquetWriter | None = None
+    rows: int = 0
+    bytes: int = 0
+
+    @property
+    def held_rows(self) -> int:
+        return sum(map(len, self.held))
 
 
 class PartWriter:
@@ -37,17 +53,14 @@ class PartWriter:
         Args:
             output: Root of the tables.
             camera_id: Whose rows.
-            name: File name without suffix; the same for the same footage, whatever run writes it.
+            name: File name without suffix; no other part's.
             provenance: What goes into the footers.
             date: What a table without any row is filed under.
         """
         self.name = name
         self._output, self._camera_id = output, camera_id
         self._footer, self._date = provenance.footer(), date
-        self._held: dict[tuple[str, str], list[pa.Table]] = {}
-        self._files: dict[tuple[str, str], pq.ParquetWriter] = {}
-        self._paths: dict[tuple[str, str], Path] = {}
-        self.rows: dict[str, int] = {}
+        self._files: dict[tuple[str, str], _File] = {}
 
     def write(self, name: str, rows: pa.Table) -> None:
         """Add rows of the table `name`.
@@ -55,52 +68,59 @@ class PartWriter:
         Raises:
             OutputError: They cannot be written.
         """
-        self.rows[name] = self.rows.get(name, 0) + len(rows)
-        if not len(rows):
-            # The table is there, although it is empty; rows that come later may open other dates.
-            if (name, self._date) not in self._files:
-                self._held.setdefault((name, self._date), [rows])
-            return
-        for date, dated in _by_date(rows, _DATED_BY.get(name, "timestamp")).items():
-            held = self._held.setdefault((name, date), [])
-            held.append(dated)
-            if sum(map(len, held)) >= ROW_GROUP_ROWS:
-                self._flush(name, date)
+        dated = _by_date(rows, _DATED_BY.get(name, "timestamp")) if len(rows) else {}
+        for date, some in dated.items():
+            file = self._file(name, date)
+            file.held.append(some)
+            if file.held_rows >= ROW_GROUP_ROWS:
+                self._flush(name, file)
 
-    def _flush(self, name: str, date: str) -> None:
-        rows = pa.concat_tables(self._held.pop((name, date)))
-        key = name, date
-        try:
-            if key not in self._files:
-                folder = self._output / name / partition(self._camera_id, date)
-                folder.mkdir(parents=True, exist_ok=True)
-                self._paths[key] = folder / f"{self.name}.parquet"
-                self._files[key] = pq.ParquetWriter(
-                    self._partial(key),
-                    SCHEMAS[name].with_metadata(self._footer),
-                    compression="zstd",
-                )
-            self._files[key].write_table(rows, row_group_size=ROW_GROUP_ROWS)
-        except (OSError, pa.ArrowException) as error:
-            raise OutputError(f"output {str(self._output)!r} cannot be written: {error}") from error
+    def _file(self, name: str, date: str) -> _File:
+        folder = self._output / name / partition(self._camera_id, date)
+        return self._files.setdefault((name, date), _File(folder / f"{self.name}.parquet"))
 
-    def _partial(self, key: tuple[str, str]) -> Path:
-        return self._paths[key].with_suffix(PARTIAL_SUFFIX)
+    def size_bytes(self) -> float:
+        """Return about how large the largest of the tables will be, over all its dates."""
+        sizes: dict[str, float] = {}
+        for (name, _), file in self._files.items():
+            a_row = file.bytes / file.rows if file.rows else _GUESSED_ROW_BYTES
+            sizes[name] = sizes.get(name, 0.0) + file.bytes + a_row * file.held_rows
+        return max(sizes.values(), default=0.0)
 
-    def commit(self) -> None:
-        """Finish the files and give them their names.
+    def _flush(self, name: str, file: _File) -> None:
+        rows = pa.concat_tables([SCHEMAS[name].empty_table(), *file.held])
+        file.held = []
+        with writing(self._output):
+            partial = partial_of(file.path)
+            if file.writer is None:
+                partial.parent.mkdir(parents=True, exist_ok=True)
+                schema = SCHEMAS[name].with_metadata(self._footer)
+                file.writer = pq.ParquetWriter(partial, schema, compression="zstd")
+            file.writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+            file.rows += len(rows)
+            file.bytes = partial.stat().st_size
+
+    def publish(self) -> list[FileEntry]:
+        """Finish the files, give them their names, and return what the ledger is to know of them.
+
+        A table of which the part has no row is there nevertheless, empty.
 
         Raises:
             OutputError: They cannot be written.
         """
-        for name, date in list(self._held):
-            self._flush(name, date)
-        try:
-            for key, file in self._files.items():
-                file.close()
-                self._partial(key).replace(self._paths[key])
-        except (OSError, pa.ArrowException) as error:
-            raise OutputError(f"output {str(self._output)!r} cannot be written: {error}") from error
+        for name in ("detections", "movements", "tracks"):
+            if not any(table == name for table, _ in self._files):
+                self._file(name, self._date)
+        entries = []
+        for (name, _), file in self._files.items():
+            if file.held or file.writer is None:
+                self._flush(name, file)
+            with writing(self._output):
+                assert file.writer is not None
+                file.writer.close()
+                publish(file.path)
+                entries.append(entry_of(self._output, file.path, file.rows))
+        return entries
 
 
 def _by_date(rows: pa.Table, column: str) -> Mapping[str, pa.Table]:
@@ -114,23 +134,31 @@ def _by_date(rows: pa.Table, column: str) -> Mapping[str, pa.Table]:
     }
 
 
-def part_name(source_uri: str, video_track: int) -> str:
-    """Return the file name of a part, without suffix: the same for the same footage."""
-    return f"{hashlib.sha256(source_uri.encode()).hexdigest()[:16]}-{video_track}"
-
-
-def write_table(output: Path, name: str, rows: pa.Table, file: str, made_by: Provenance) -> None:
-    """Write a whole table that is not partitioned (`metrics`, `failures`) as one file.
+def write_table(output: Path, path: Path, rows: pa.Table, made_by: Provenance) -> FileEntry:
+    """Write a whole table as one file, and return what the ledger is to know of it.
 
     Raises:
         OutputError: It cannot be written.
     """
-    path = output / name / f"{file}.parquet"
-    try:
+    with writing(output):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(PARTIAL_SUFFIX)
         footed = rows.replace_schema_metadata(made_by.footer())
-        pq.write_table(footed, partial, compression="zstd")
-        partial.replace(path)
-    except (OSError, pa.ArrowException) as error:
-        raise OutputError(f"output {str(output)!r} cannot be written: {error}") from error
+        pq.write_table(footed, partial_of(path), compression="zstd")
+        publish(path)
+        return entry_of(output, path, len(rows))
+
+
+def write_hashed(
+    output: Path, table_name: str, stem: str, rows: pa.Table, made_by: Provenance
+) -> Path:
+    """Write a table that no part has, under a name that ends in the hash of its content.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    path = output / table_name / f"{stem}.parquet"
+    entry = write_table(output, path, rows, made_by)
+    named = path.with_name(f"{stem}-{entry.sha256[:16]}.parquet")
+    with writing(output):
+        path.replace(named)
+    return named

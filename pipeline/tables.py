@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -71,6 +71,16 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             pa.field("distance_px", pa.float64()),
             pa.field("path", pa.list_(_POINT)),
             pa.field("merged_from", pa.list_(pa.int64())),
+        ]
+    ),
+    # Not for readers: the frames that were looked at, with or without a box, beside the ledger.
+    "frames": pa.schema(
+        [
+            pa.field("source_uri", pa.string()),
+            pa.field("video_track", pa.int32()),
+            pa.field("segment", pa.int64()),
+            pa.field("frame_index", pa.int64()),
+            pa.field("pts_s", pa.float64()),
         ]
     ),
     "metrics": pa.schema(
@@ -163,10 +173,20 @@ def date_of(moment: datetime | None) -> str:
 
 def is_filable(camera_id: str) -> bool:
     """Say whether a folder can have the camera's name: file systems take 255 bytes."""
-    return len(partition(camera_id, "").split("/")[0]) <= _LONGEST_NAME
+    return len(camera_folder(camera_id)) <= _LONGEST_NAME
+
+
+def camera_folder(camera_id: str) -> str:
+    """Return the name of a camera's folder; nothing in the id can leave the one it is in."""
+    # quote() leaves dots alone, but "." and ".." cannot stand alone behind "camera_id=".
+    return f"camera_id={quote(camera_id, safe='')}"
+
+
+def camera_of_folder(name: str) -> str:
+    """Return the camera whose folder has this name."""
+    return unquote(name.removeprefix("camera_id="))
 
 
 def partition(camera_id: str, date: str) -> str:
-    """Return the folder of a camera's rows of a date; nothing in the id can leave the table."""
-    # quote() leaves dots alone, but "." and ".." cannot stand alone behind "camera_id=".
-    return f"camera_id={quote(camera_id, safe='')}/date={date}"
+    """Return the folder of a camera's rows of a date."""
+    return f"{camera_folder(camera_id)}/date={date}"

@@ -11,7 +11,7 @@ is for `refine` and `movement`.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import lap
 import numpy as np
@@ -84,6 +84,14 @@ class Tracker(Protocol):
 
     def forget(self) -> None:
         """End all tracks, for the next frame has nothing to do with the last; ids go on."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return all that `restore` needs to go on exactly, as JSON takes it."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
         ...
 
 
@@ -202,13 +210,41 @@ class ByteTracker:
         self._time_s: float | None = None
         self._step_s = math.inf
 
+    def state(self) -> dict[str, Any]:
+        """Return all that makes it go on exactly; see `Tracker.state`."""
+        motion = {f.name: getattr(self._motion, f.name).tolist() for f in fields(self._motion)}
+        return {
+            "rate_fps": self._rate_fps,
+            "next_id": self._next_id,
+            "motion": motion,
+            "ids": self._ids.tolist(),
+            "class": self._class.tolist(),
+            "seen_s": self._seen_s.tolist(),
+            "time_s": self._time_s,
+            "step_s": self._step_s,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken; see `Tracker.restore`."""
+        # The rate of the camera's first footage, whatever it is that the tracker goes on with.
+        self._rate_fps = state["rate_fps"]
+        self._next_id = state["next_id"]
+        self._motion = _Motion(
+            **{name: np.array(rows, float).reshape(-1, 4) for name, rows in state["motion"].items()}
+        )
+        self._ids = np.array(state["ids"], np.int64)
+        self._class = np.array(state["class"], np.int64)
+        self._seen_s = np.array(state["seen_s"], float)
+        self._time_s, self._step_s = state["time_s"], state["step_s"]
+
     def update(
         self, time_s: float, boxes: Float32s, confidence: Float32s, class_id: Int64s
     ) -> Int64s:
         """Take the next frame; see `Tracker.update`."""
-        is_first = self._time_s is None
         previous_s = time_s if self._time_s is None else self._time_s
-        self._pass_time(time_s, previous_s)
+        # Behind a jump, as in the very first frame, boxes are tracks at once.
+        is_first = self._pass_time(time_s, previous_s) or self._time_s is None
+        self._time_s = time_s
         given = np.full(len(boxes), UNTRACKED, np.int64)
         strong = np.flatnonzero(confidence >= self._settings.strong)
         weak = np.flatnonzero(
@@ -236,8 +272,11 @@ class ByteTracker:
         given[births] = self._begin(time_s, boxes[births], class_id[births], confirm=is_first)
         return given
 
-    def _pass_time(self, time_s: float, previous_s: float) -> None:
+    def _pass_time(self, time_s: float, previous_s: float) -> bool:
         """Move the tracks on to `time_s`, without those that were out of sight for too long.
+
+        Returns:
+            Whether time jumped, so that none is left.
 
         A long stride is no jump: steps that are all alike are the footage's own.
         """
@@ -247,7 +286,7 @@ class ByteTracker:
         self._keep((recent | (self._seen_s == previous_s)) & (not jump))
         self._motion.predict(step_s * self._rate_fps)
         self._step_s = step_s or self._step_s
-        self._time_s = time_s
+        return jump
 
     def _cost(
         self, rows: Int64s, boxes: Float32s, confidence: Float32s | None, class_id: Int64s

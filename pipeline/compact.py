@@ -1,0 +1,131 @@
+"""Merge a camera's small parts into few, with equal tables.
+
+    part-000000-000000  600 frames ┐
+    part-000001-000001 1200 frames ├──> part-000000-000002
+    part-000002-000002  900 frames ┘
+
+A run commits its first parts early, so that there is something to query, and each twice as long as
+the one before; what stays small is merged when the camera's footage ends, or by `footfall compact`.
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from pipeline.atomic import FileEntry, entry_of, partial_of, publish, writing
+from pipeline.ledger import CameraLedger, Covered, Part
+from pipeline.sink import ROW_GROUP_ROWS
+
+
+def compact(output: Path, camera_id: str, part_bytes: float) -> int:
+    """Merge neighbouring parts of a camera as long as no table comes to more than `part_bytes`.
+
+    The camera's lease must be held.
+
+    Returns:
+        How many parts there are fewer.
+
+    Raises:
+        OutputError: The ledger is damaged, or something cannot be read or written.
+    """
+    ledger = CameraLedger(output, camera_id)
+    merged = 0
+    for group in _groups(ledger.parts(), part_bytes):
+        ledger.commit(_merge(output, group))
+        merged += len(group) - 1
+    if merged:
+        # The entries that were merged no longer count, and nor do their files.
+        ledger.sweep()
+    return merged
+
+
+def _table_bytes(part: Part) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for file in part.files:
+        table = file.path.split("/")[0]
+        sizes[table] = sizes.get(table, 0) + file.bytes
+    return sizes
+
+
+def _groups(parts: Sequence[Part], part_bytes: float) -> Iterator[list[Part]]:
+    """Yield runs of parts that fit into one; those that stay alone are left out."""
+    group: list[Part] = []
+    sizes: dict[str, int] = {}
+    for part in parts:
+        own = _table_bytes(part)
+        both = {table: sizes.get(table, 0) + own.get(table, 0) for table in {*sizes, *own}}
+        fits = max(both.values()) <= part_bytes and group and _alike(group[-1], part)
+        if not fits:
+            if len(group) > 1:
+                yield group
+            group, both = [], own
+        group.append(part)
+        sizes = both
+    if len(group) > 1:
+        yield group
+
+
+def _alike(one: Part, other: Part) -> bool:
+    return one.config_hash == other.config_hash and one.track_hash == other.track_hash
+
+
+def _merge(output: Path, group: Sequence[Part]) -> Part:
+    first, last = group[0].first, group[-1].last
+    name = f"{first:06}-{last:06}-{uuid.uuid4().hex[:8]}"
+    by_kind: dict[Path, list[FileEntry]] = {}
+    for part in group:
+        for file in part.files:
+            path = Path(file.path)
+            # Up to the numbers: the folder, and for tables without partitions the camera.
+            kind = path.parent / path.name.split(f"{part.first:06}-{part.last:06}")[0]
+            by_kind.setdefault(kind, []).append(file)
+    files = tuple(
+        _join(output, output / kind.with_name(f"{kind.name}{name}.parquet"), entries)
+        for kind, entries in by_kind.items()
+    )
+    return replace(group[-1], first=first, covered=tuple(_join_covered(group)), files=files)
+
+
+def _join(output: Path, path: Path, entries: Sequence[FileEntry]) -> FileEntry:
+    """Write the rows of some files, in their order, into one."""
+    with writing(output):
+        schema = pq.read_schema(output / entries[0].path)
+        with pq.ParquetWriter(partial_of(path), schema, compression="zstd") as writer:
+            for rows in _row_groups(output, entries):
+                writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+        publish(path)
+        return entry_of(output, path, sum(entry.rows for entry in entries))
+
+
+def _row_groups(output: Path, entries: Iterable[FileEntry]) -> Iterator[object]:
+    for entry in entries:
+        with pq.ParquetFile(output / entry.path) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number).replace_schema_metadata(None)
+
+
+def _join_covered(group: Sequence[Part]) -> Iterable[Covered]:
+    """Add up what parts hold of each footage."""
+    joined: dict[tuple[str, int], Covered] = {}
+    for each in (covered for part in group for covered in part.covered):
+        before = joined.get(each.key)
+        joined[each.key] = each if before is None else _add(before, each)
+    return joined.values()
+
+
+def _add(one: Covered, other: Covered) -> Covered:
+    counts = ("frames", "frames_failed", "detections", "movements", "tracks")
+    steps = {*one.step_s, *other.step_s}
+    has_segments = bool(other.stop or other.is_ended)
+    return replace(
+        one,
+        first=one.first if one.stop or not has_segments else other.first,
+        stop=max(one.stop, other.stop),
+        is_ended=one.is_ended or other.is_ended,
+        failures=[*one.failures, *other.failures],
+        step_s={s: one.step_s.get(s, 0.0) + other.step_s.get(s, 0.0) for s in sorted(steps)},
+        **{name: getattr(one, name) + getattr(other, name) for name in counts},
+    )

@@ -1,0 +1,246 @@
+"""Who works on a camera: one run at a time, by a lease that is taken over when its holder is dead.
+
+    OUTPUT/ledger/attempts/ATTEMPT.json              a start of a run: who it is; touched every 2 s
+    OUTPUT/ledger/camera_id=.../lease.json           which attempt has the camera
+
+A holder is dead if its process is gone from this machine, or if its heartbeat has not moved for 20 s
+as seen from here: clocks of two machines are never compared.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+from filelock import FileLock
+
+from pipeline.atomic import remove, write_whole, writing
+from pipeline.errors import OutputError
+from pipeline.ledger import FOLDER
+from pipeline.run_folder import LOCK
+from pipeline.tables import camera_folder
+
+HEARTBEAT_S = 2.0
+DEAD_AFTER_S = 20.0
+_LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A start of a run, and the process that it is.
+
+    Attributes:
+        machine: This boot of this machine, and this container of it: process ids mean something
+            within it alone.
+        process_started: Unix time: a process id is given again.
+    """
+
+    attempt_id: str
+    host: str
+    machine: str
+    pid: int
+    process_started: float
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its process is known to have ended; False if only time can tell."""
+        if self.machine != _machine():
+            return False
+        try:
+            return psutil.Process(self.pid).create_time() != self.process_started
+        except psutil.NoSuchProcess:
+            return True
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+def _machine() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+
+
+def _ledger(output: Path) -> Path:
+    return output / FOLDER
+
+
+def _attempt_path(output: Path, attempt_id: str) -> Path:
+    return _ledger(output) / "attempts" / f"{attempt_id}.json"
+
+
+def _lease_path(output: Path, camera_id: str) -> Path:
+    return _ledger(output) / camera_folder(camera_id) / "lease.json"
+
+
+class Leases:
+    """The cameras that this start of a run works on."""
+
+    def __init__(self, output: Path, attempt_id: str) -> None:
+        self._output, self._attempt_id = output, attempt_id
+        self._done = threading.Event()
+        self._cameras: set[str] = set()
+
+    @contextmanager
+    def held(self, cameras: Iterable[str]) -> Iterator[None]:
+        """Hold cameras for as long as the `with` block runs.
+
+        Raises:
+            OutputError: Another run has one of them, and lives; or nothing can be written.
+        """
+        heart = threading.Thread(target=self._beat, daemon=True)
+        with writing(self._output):
+            self._introduce()
+        try:
+            heart.start()
+            self._take(sorted(set(cameras)))
+            sweep_attempts(self._output)
+            yield
+        finally:
+            self._done.set()
+            heart.join()
+            self._release()
+
+    def _introduce(self) -> None:
+        process = psutil.Process()
+        holder = Holder(
+            attempt_id=self._attempt_id,
+            host=socket.gethostname(),
+            machine=_machine(),
+            pid=process.pid,
+            process_started=process.create_time(),
+        )
+        write_whole(
+            _attempt_path(self._output, self._attempt_id), json.dumps(asdict(holder)).encode()
+        )
+
+    def _beat(self) -> None:
+        path = _attempt_path(self._output, self._attempt_id)
+        while not self._done.wait(HEARTBEAT_S):
+            try:
+                os.utime(path)
+            except OSError:
+                # The output is gone or read-only: whoever writes next to it will say so.
+                continue
+
+    def _take(self, cameras: Sequence[str]) -> None:
+        waiting = list(cameras)
+        deaths = _Deaths(self._output)
+        while waiting:
+            with writing(self._output), FileLock(self._output / LOCK):
+                waiting = [camera for camera in waiting if not self._try(camera, deaths)]
+            if waiting:
+                time.sleep(_LOOK_EVERY_S)
+
+    def _try(self, camera_id: str, deaths: "_Deaths") -> bool:
+        """Take a camera that nobody has, or somebody dead; False if only time can tell."""
+        holder = holder_of(self._output, camera_id)
+        if holder is not None and holder.attempt_id != self._attempt_id:
+            verdict = deaths.has_died(holder)
+            if verdict is None:
+                return False
+            if not verdict:
+                raise OutputError(
+                    f"camera {camera_id!r} of output {str(self._output)!r} is worked on by {holder}: "
+                    "wait until it has ended, or choose another output"
+                )
+        path = _lease_path(self._output, camera_id)
+        write_whole(path, json.dumps({"attempt_id": self._attempt_id}).encode())
+        self._cameras.add(camera_id)
+        return True
+
+    def _release(self) -> None:
+        for camera_id in self._cameras:
+            if lease_of(self._output, camera_id) == self._attempt_id:
+                _give_up(_lease_path(self._output, camera_id))
+        _give_up(_attempt_path(self._output, self._attempt_id))
+
+
+def _give_up(path: Path) -> None:
+    try:
+        remove(path)
+    except OSError:
+        # Read-only by now. The holder's process ends, and with it the lease.
+        return
+
+
+class _Deaths:
+    """Finds out whether holders live, by watching their heartbeats."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._seen: dict[str, tuple[float, float]] = {}
+
+    def has_died(self, holder: Holder) -> bool | None:
+        """Return whether a holder is dead; None if that is not known yet."""
+        if holder.is_gone:
+            return True
+        try:
+            beat = _attempt_path(self._output, holder.attempt_id).stat().st_mtime
+        except FileNotFoundError:
+            return True
+        first, since = self._seen.setdefault(holder.attempt_id, (beat, time.monotonic()))
+        if beat != first:
+            return False
+        return True if time.monotonic() - since > DEAD_AFTER_S else None
+
+
+def lease_of(output: Path, camera_id: str) -> str | None:
+    """Return the attempt that has a camera, dead or alive; None if none has."""
+    try:
+        return str(json.loads(_lease_path(output, camera_id).read_bytes())["attempt_id"])
+    except FileNotFoundError:
+        return None
+
+
+def holder_of(output: Path, camera_id: str) -> Holder | None:
+    """Return who has a camera; None if nobody has, or one of whom nothing is left."""
+    attempt_id = lease_of(output, camera_id)
+    if attempt_id is None:
+        return None
+    try:
+        return Holder(**json.loads(_attempt_path(output, attempt_id).read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def workers(output: Path) -> list[Holder]:
+    """Return the starts of runs that are at work on an output, as far as one look can tell."""
+    found = []
+    for path in sorted((_ledger(output) / "attempts").glob("*.json")):
+        try:
+            holder = Holder(**json.loads(path.read_bytes()))
+            age_s = time.time() - path.stat().st_mtime
+        except FileNotFoundError:
+            continue
+        if not holder.is_gone and age_s < DEAD_AFTER_S:
+            found.append(holder)
+    return found
+
+
+def check_held(output: Path, camera_id: str, attempt_id: str) -> None:
+    """Make sure that a camera is still ours, before something of it is committed.
+
+    Raises:
+        OutputError: Another run has taken it over.
+    """
+    if lease_of(output, camera_id) not in (None, attempt_id):
+        raise OutputError(
+            f"camera {camera_id!r} of output {str(output)!r} was taken over by another run"
+        )
+
+
+def sweep_attempts(output: Path) -> None:
+    """Remove what dead starts of runs left of themselves."""
+    for path in (_ledger(output) / "attempts").glob("*"):
+        try:
+            holder = Holder(**json.loads(path.read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            continue
+        if holder.is_gone:
+            remove(path)

@@ -1,0 +1,200 @@
+"""Is an output what its ledger says? Every file is read, every row is accounted for.
+
+ledger entry   its own hash; the chain of parts has no hole
+files          each is there, with its size, hash and rows; none is there that no entry names
+frames         each frame of a video track once, segments without a hole, as many as the entry says
+rows           detections lie on frames that were looked at; a track is in a frame once, and has
+one row in `tracks` (unless it may still go on)
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from pipeline.atomic import PARTIAL_SUFFIX, FileEntry, sha256_of
+from pipeline.ledger import CameraLedger, Part, cameras_of, parse_part, table_files
+
+_HASHED = re.compile(r".*-([0-9a-f]{16})\.parquet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something that is not as the ledger says: which file or camera, and what."""
+
+    where: str
+    what: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a verification found."""
+
+    problems: list[Problem] = field(default_factory=list)
+    cameras: int = 0
+    files: int = 0
+    frames: int = 0
+    rows: int = 0
+
+    def note(self, where: object, what: str) -> None:
+        """Add a problem."""
+        self.problems.append(Problem(where=str(where), what=what))
+
+
+def verify(output: Path) -> Report:
+    """Check all of an output that no run is at work on."""
+    report = Report()
+    known: set[str] = set()
+    for camera_id in cameras_of(output):
+        parts = list(_readable_parts(output, camera_id, report))
+        report.cameras += bool(parts)
+        sound = [file for part in parts for file in part.files if _check_file(output, file, report)]
+        known |= {file.path for part in parts for file in part.files}
+        if len(sound) == sum(len(part.files) for part in parts):
+            _check_segments(camera_id, parts, report)
+            _check_rows(output, camera_id, parts, report)
+    for path in table_files(output):
+        _check_stray(output, path, known, report)
+    return report
+
+
+def _readable_parts(output: Path, camera_id: str, report: Report) -> Iterator[Part]:
+    ledger = CameraLedger(output, camera_id)
+    following = 0
+    for path, first, last in ledger.entries():
+        if first != following:
+            report.note(path, f"no part {following} before it")
+        following = last + 1
+        try:
+            yield parse_part(path.read_bytes())
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            report.note(path, f"the ledger entry is damaged: {error}")
+    kept = {path.name for path, _, _ in ledger.entries()}
+    named = {Path(file.path).name for part in _undamaged(ledger, kept) for file in part.files}
+    for path in ledger.folder.glob("*"):
+        if path.name not in kept | named and path.name != "lease.json":
+            report.note(path, "no entry names it: the next start of the run sweeps it")
+
+
+def _undamaged(ledger: CameraLedger, names: set[str]) -> Iterator[Part]:
+    for name in sorted(names):
+        try:
+            yield parse_part((ledger.folder / name).read_bytes())
+        except (OSError, ValueError, KeyError, TypeError):
+            # It has been reported by now.
+            continue
+
+
+def _check_file(output: Path, file: FileEntry, report: Report) -> bool:
+    path = output / file.path
+    report.files += 1
+    report.rows += file.rows
+    try:
+        size = path.stat().st_size
+        if size != file.bytes:
+            report.note(path, f"has {size} bytes, not {file.bytes}")
+        elif sha256_of(path) != file.sha256:
+            report.note(path, "its content has changed: its hash is another")
+        elif pq.read_metadata(path).num_rows != file.rows:
+            report.note(path, f"has not the {file.rows} rows that it had")
+        else:
+            return True
+    except FileNotFoundError:
+        report.note(path, "is missing")
+    except OSError as error:
+        report.note(path, f"cannot be read: {error}")
+    return False
+
+
+def _check_stray(output: Path, path: Path, known: set[str], report: Report) -> None:
+    """Report a file below the tables that belongs to nothing."""
+    if path.relative_to(output).as_posix() in known:
+        return
+    hashed = _HASHED.fullmatch(path.name)
+    if path.name.endswith(PARTIAL_SUFFIX):
+        report.note(path, "half written by a run that died: the next start of the run sweeps it")
+    elif not hashed:
+        report.note(path, "no entry of the ledger names it")
+    elif not sha256_of(path).startswith(hashed[1]):
+        report.note(path, "its content has changed: its hash is not that of its name")
+
+
+def _check_segments(camera_id: str, parts: Sequence[Part], report: Report) -> None:
+    """Check that each footage's segments follow one another, up to one end."""
+    stops: dict[tuple[str, int], int] = {}
+    ended: set[tuple[str, int]] = set()
+    for each in (covered for part in parts for covered in part.covered):
+        if not each.stop and not each.is_ended:
+            continue
+        uri, number = each.key
+        where = f"camera {camera_id!r}, video track {number} of {uri}"
+        if each.first != stops.get(each.key, 0):
+            report.note(where, f"segment {stops.get(each.key, 0)} is in no part, or in two")
+        if each.is_ended and each.key in ended:
+            report.note(where, "it ends twice")
+        stops[each.key] = each.stop
+        if each.is_ended:
+            ended.add(each.key)
+
+
+def _check_rows(output: Path, camera_id: str, parts: Sequence[Part], report: Report) -> None:
+    files: dict[str, list[str]] = {}
+    for file in (file for part in parts for file in part.files):
+        table = file.path.split("/")[0]
+        files.setdefault(table, []).append(str(output / file.path))
+    if not parts:
+        return
+    # What does not fit into memory goes there, and not into the working folder.
+    with duckdb.connect(config={"temp_directory": tempfile.gettempdir()}) as database:
+        for table, paths in files.items():
+            name = "frames" if table == "ledger" else table
+            rows = database.from_parquet(paths, hive_partitioning=False)
+            rows.create_view(name)
+        counted = sum(covered.frames for part in parts for covered in part.covered)
+        checks = [*_CHECKS, *([_ENDED] if parts[-1].is_final else [])]
+        (looked_at,) = database.execute("select count(*) from frames").fetchall()[0]
+        report.frames += looked_at
+        if looked_at != counted:
+            report.note(f"camera {camera_id!r}", f"{looked_at} frames, the ledger has {counted}")
+        for what, sql in checks:
+            (count,) = database.execute(f"select count(*) from ({sql})").fetchall()[0]
+            if count:
+                report.note(f"camera {camera_id!r}", f"{what}: {count}")
+
+
+_CHECKS = (
+    (
+        "frames that are there twice",
+        "select 1 from frames group by source_uri, video_track, frame_index having count(*) > 1",
+    ),
+    (
+        "detections on frames that were not looked at",
+        "select 1 from detections anti join frames using (source_uri, video_track, frame_index)",
+    ),
+    (
+        "movements on frames that were not looked at",
+        "select 1 from movements anti join frames using (source_uri, video_track, frame_index)",
+    ),
+    (
+        "detections that are there twice",
+        "select 1 from detections group by source_uri, video_track, frame_index, class_id, "
+        "confidence, x_min, y_min, x_max, y_max having count(*) > 1",
+    ),
+    (
+        "tracks that are twice in a frame",
+        "select 1 from movements group by source_uri, video_track, frame_index, track_id "
+        "having count(*) > 1",
+    ),
+    (
+        "tracks with two rows",
+        "select 1 from tracks group by track_id having count(*) > 1",
+    ),
+)
+_ENDED = (
+    "tracks of the movement log without a row of their own",
+    "select distinct track_id from movements anti join tracks using (track_id)",
+)
