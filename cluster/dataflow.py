@@ -7,119 +7,59 @@ The two shares of CPU differ, so that decode and detect never fuse: decord and t
 a process, and pixels cross exactly there.
 """
 
-import os
-import threading
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.data
+import ray.exceptions
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.memory import MemoryPlan, apply_to_ray_data
-from cluster.pools import PUSH_ROWS, Pools
+from cluster.actors import Actors, DataflowSpec
+from cluster.memory import apply_to_ray_data
 from cluster.push import TrackingSink
 from cluster.rows import to_row
-from cluster.session import Session, own_error
-from cluster.stages import DetectStage, WarmUp, Work, decode_stage, demux_stage
-from cluster.supervisor import Progress, Supervisor
-from cluster.telemetry import NodeMemory, NodeMonitor
-from cluster.tracking import CameraLogs
-from pipeline.backend import DetectSettings
-from pipeline.camera_log import FootageResult, LogSettings
-from pipeline.decode import DecodeSettings
-from pipeline.demux import DemuxSettings
-from pipeline.letterbox import Letterbox
-from pipeline.records import Footage
+from cluster.session import Session, is_fault_of_cluster, own_error
+from cluster.stages import Cut, DetectStage, WarmUp, Work, decode_stage, demux_stage
+from cluster.telemetry import NodeMemory
+from cluster.watcher import Readiness, Watch, Watcher
 
-POLL_S = 0.2
-REPORT_EVERY_S = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataflowSpec:
-    """What to run: the footage, the settings of each step, and the workers.
-
-    Attributes:
-        recordings: Wanted video tracks, by recording, cameras interleaved.
-    """
-
-    recordings: Sequence[tuple[Footage, ...]]
-    demux: DemuxSettings
-    decode: DecodeSettings
-    detect: DetectSettings
-    log: LogSettings
-    pools: Pools
-    memory: MemoryPlan
-
-    @property
-    def cameras(self) -> dict[str, list[Footage]]:
-        """The footage of each camera, oldest first."""
-        footages = sorted(
-            (footage for recording in self.recordings for footage in recording),
-            key=lambda footage: (footage.key.camera_id, footage.key.sequence),
-        )
-        cameras: dict[str, list[Footage]] = {}
-        for footage in footages:
-            cameras.setdefault(footage.key.camera_id, []).append(footage)
-        return cameras
-
-    @property
-    def largest(self) -> Letterbox:
-        """The fit whose frames take the most memory."""
-        return max(
-            (footage.letterbox for recording in self.recordings for footage in recording),
-            key=lambda letterbox: letterbox.frame_bytes,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readiness:
-    """The moment from which speed and memory are counted.
-
-    Attributes:
-        ready_at: Unix time.
-        baseline_mb: Memory of the job on each node then, by node.
-    """
-
-    ready_at: float
-    baseline_mb: Mapping[str, float]
+log = logging.getLogger(__name__)
+MOST_FRUITLESS_PASSES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run gave."""
+    """What a run took; what it gave is in the ledger.
 
-    results: list[FootageResult]
+    Attributes:
+        frames: Frames that were looked at in this run.
+        ended_at: Unix time.
+    """
+
+    frames: int
     readiness: Readiness
     memory: list[NodeMemory]
     ended_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What a run tells while it goes on, from a thread of its own.
-
-    Attributes:
-        ready: Called once, when the job is ready.
-        progress: Called often, with the memory of the fullest node in MiB.
-    """
-
-    ready: Callable[[Readiness], None]
-    progress: Callable[[Progress, float], None]
-
-
-def build(spec: DataflowSpec, supervisor: Any) -> ray.data.Dataset:  # noqa: ANN401
-    """Return the dataset from works to detections, not yet run."""
-    pools, largest = spec.pools, spec.largest
-    warm_up = WarmUp(letterbox=largest, frames=spec.decode.batch_size)
-    works: list[Work] = [*[warm_up] * pools.decode.size, *spec.recordings]
-    boxes = {f.letterbox for recording in spec.recordings for f in recording}
-    shapes = sorted({(box.padded_height, box.padded_width) for box in boxes})
+def build(
+    spec: DataflowSpec,
+    cuts: Sequence[Cut],
+    supervisor: Any,  # noqa: ANN401
+    *,
+    warm_up: bool,
+) -> ray.data.Dataset:
+    """Return the dataset from recordings to detections, not yet run; before them, a warm-up."""
+    pools = spec.pools
+    letterboxes = {footage.letterbox for cut in cuts for footage in cut.footages}
+    shapes = sorted({(box.padded_height, box.padded_width) for box in letterboxes})
+    largest = max(letterboxes, key=lambda letterbox: letterbox.frame_bytes)
+    first = WarmUp(letterbox=largest, frames=spec.decode.batch_size)
+    works: list[Work] = [*[first] * (pools.decode.size if warm_up else 0), *cuts]
     whole_blocks: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
     # Ray types a generator's arguments away.
     demux: Any = demux_stage
@@ -156,28 +96,22 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
 
     Raises:
         OutputError: The tables cannot be written.
+        StepError: More segments failed than the job allows.
     """
     apply_to_ray_data(spec.memory, len(session.nodes))
-    actors = _Actors(spec, session)
-    watcher = _Watcher(actors, watch)
+    actors = Actors(spec, session)
+    watcher = Watcher(actors, watch)
     try:
-        dataset = build(spec, actors.supervisor)
-        sink = TrackingSink(actors.of_camera, actors.supervisor)
         watcher.start()
-        dataset.write_datasink(
-            sink,
-            ray_remote_args={"num_cpus": spec.pools.push.cpus},
-            concurrency=spec.pools.push.size,
-        )
-        results = [r for part in ray.get([a.close.remote() for a in actors.tracking]) for r in part]
+        _run_passes(spec, actors)
+        ray.get([actor.close.remote() for actor in actors.tracking])
         ended_at = time.time()
         watcher.stop()
-        for monitor in actors.monitors:
-            ray.get(monitor.sample.remote())
+        actors.ask_monitors("sample")
         return Outcome(
-            results=results,
+            frames=ray.get(actors.supervisor.progress.remote()).frames,
             readiness=watcher.readiness(),
-            memory=actors.reports(),
+            memory=actors.ask_monitors("report"),
             ended_at=ended_at,
         )
     except Exception as error:
@@ -190,114 +124,28 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
         actors.end()
 
 
-class _Actors:
-    """The actors beside the dataset; the driver owns them, and they end with it."""
+def _run_passes(spec: DataflowSpec, actors: Actors) -> None:
+    """Run the dataset over what is missing, until nothing is, or nothing comes any more.
 
-    def __init__(self, spec: DataflowSpec, session: Session) -> None:
-        light: dict[str, Any] = {"num_cpus": 0}
-        self.supervisor: Any = (
-            ray.remote(Supervisor)
-            .options(**light, max_concurrency=1000)
-            .remote(
-                spec.pools.decode.size * PUSH_ROWS,
-                Path(spec.detect.weights.path).read_bytes(),
-                _is_node_alive,
-            )
-        )
-        here = ray.get_runtime_context().get_node_id()
-        self.monitors: list[Any] = [
-            ray.remote(NodeMonitor)
-            .options(
-                **light,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False),
-            )
-            .remote(node.node_id, os.getpid() if node.node_id == here else None)
-            for node in session.nodes
-        ]
-        shares: list[dict[str, Any]] = [{} for _ in range(spec.pools.track.size)]
-        for number, (camera_id, footages) in enumerate(spec.cameras.items()):
-            shares[number % len(shares)][camera_id] = footages
-        self.tracking: list[Any] = [
-            ray.remote(CameraLogs).options(**light).remote(share, spec.log, self.supervisor)
-            for share in shares
-        ]
-        self.of_camera = {
-            camera_id: actor
-            for share, actor in zip(shares, self.tracking, strict=True)
-            for camera_id in share
-        }
-
-    def reports(self) -> list[NodeMemory]:
-        """Return what the monitors have seen."""
-        reports: list[NodeMemory] = ray.get([m.report.remote() for m in self.monitors])
-        return reports
-
-    def end(self) -> None:
-        """End the actors now, not when the driver forgets them."""
-        for actor in (*self.tracking, *self.monitors, self.supervisor):
-            ray.kill(actor)
-
-
-class _Watcher:
-    """Opens the gate when every step is warm, then tells how far the job is."""
-
-    def __init__(self, actors: _Actors, watch: Watch) -> None:
-        self._actors, self._watch = actors, watch
-        self._readiness: Readiness | None = None
-        self._error: Exception | None = None
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        """Begin to watch."""
-        self._thread.start()
-
-    def stop(self, *, quietly: bool = False) -> None:
-        """Look once more and end the watching; raise what went wrong in it, unless `quietly`."""
-        self._done.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        if quietly:
-            return
-        if self._error is not None:
-            raise self._error
-        self._look()
-
-    def readiness(self) -> Readiness:
-        """Return the moment from which the job counts."""
-        if self._readiness is None:
-            raise RuntimeError("the job ended before it was ready")
-        return self._readiness
-
-    def _run(self) -> None:
+    One pass does it, unless something dies that Ray cannot run again: a tracking actor takes with it
+    the segments that were not whole, and a node the batches that nobody can make anew.
+    """
+    missing, fruitless = actors.missing(), 0
+    is_warm = not missing
+    if is_warm:
+        ray.get(actors.supervisor.skip_warm_up.remote())
+    while missing and fruitless < MOST_FRUITLESS_PASSES:
+        dataset = build(spec, spec.cuts(missing), actors.supervisor, warm_up=not is_warm)
         try:
-            ray.get([actor.ready.remote() for actor in self._actors.tracking])
-            while not self._done.wait(POLL_S if self._readiness is None else REPORT_EVERY_S):
-                self._look()
-        except Exception as error:  # noqa: BLE001 -- kept for `stop`, which raises it
-            self._error = error
-            # Nobody shall wait for a gate that nobody will open.
-            self._actors.supervisor.open_gate.remote()
-
-    def _look(self) -> None:
-        progress = ray.get(self._actors.supervisor.progress.remote())
-        if self._readiness is None:
-            if progress.is_warm:
-                self._readiness = self._measure()
-                self._watch.ready(self._readiness)
-                ray.get(self._actors.supervisor.open_gate.remote())
-        else:
-            latest_mb = ray.get([monitor.latest_mb.remote() for monitor in self._actors.monitors])
-            self._watch.progress(progress, max(latest_mb))
-
-    def _measure(self) -> Readiness:
-        samples = ray.get([monitor.sample.remote() for monitor in self._actors.monitors])
-        nodes = [report.node for report in self._actors.reports()]
-        return Readiness(
-            ready_at=time.time(),
-            baseline_mb={n: s.used_mb for n, s in zip(nodes, samples, strict=True)},
-        )
-
-
-def _is_node_alive(node_id: str) -> bool:
-    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+            dataset.write_datasink(
+                TrackingSink(actors.of_camera, actors.supervisor),
+                ray_remote_args={"num_cpus": spec.pools.push.cpus},
+                concurrency=spec.pools.push.size,
+            )
+            is_warm = True
+        except Exception as error:
+            if not is_fault_of_cluster(error) or fruitless + 1 == MOST_FRUITLESS_PASSES:
+                raise
+            log.warning("Part of the cluster was lost; going on with what is left of the work")
+        before, missing = missing, actors.missing()
+        fruitless = fruitless + 1 if missing == before else 0

@@ -5,6 +5,7 @@ all cores and decoding fills the gaps, so the shares of a node are set to let ev
 Decode and detect ask for different shares: with equal ones Ray fuses them into one process.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from cluster.session import Node
@@ -44,7 +45,13 @@ def decoders_for(node_cpus: float, device: str) -> int:
 
 
 def plan_pools(
-    nodes: list[Node], device: str, *, cameras: int, decoders: int, detectors: int | None = None
+    nodes: list[Node],
+    device: str,
+    *,
+    cameras: int,
+    decoders: int,
+    detectors: int | None = None,
+    drivers: int = 1,
 ) -> Pools:
     """Describe the workers for a cluster.
 
@@ -54,6 +61,8 @@ def plan_pools(
         cameras: How many cameras there are to track.
         decoders: Decoders on each node.
         detectors: How many detectors instead, over the whole cluster.
+        drivers: How many drivers may share the cluster. What all of them ask for must fit at once:
+            if their detectors took everything, none of them could decode.
     """
     least = min(node.cpus for node in nodes) or 1.0
     hosts = [node for node in nodes if node.gpus >= 1] if device == "cuda" else nodes
@@ -67,13 +76,22 @@ def plan_pools(
         else Pool(size=size, cpus=round(max(0.05, share), 2))
     )
     decode_cpus = round(max(2 * _DEMUX_CPUS, 0.2 * least / decoders), 2)
-    if detect.cpus == decode_cpus:
-        detect = replace(detect, cpus=detect.cpus + 0.01)
+    while detect.cpus in (decode_cpus, _DEMUX_CPUS):
+        detect = replace(detect, cpus=round(detect.cpus + 0.01, 2))
     return Pools(
-        demux=Pool(size=len(nodes), cpus=_DEMUX_CPUS),
-        decode=Pool(size=decoders * len(nodes), cpus=decode_cpus),
-        detect=detect,
+        demux=_shared(Pool(size=len(nodes), cpus=_DEMUX_CPUS), drivers),
+        decode=_shared(Pool(size=decoders * len(nodes), cpus=decode_cpus), drivers),
+        detect=_shared(detect, drivers),
         track=Pool(size=min(cameras, max(4, int(sum(n.cpus for n in nodes)))), cpus=0.0),
-        push=Pool(size=len(nodes), cpus=0.02),
+        push=_shared(Pool(size=len(nodes), cpus=0.02), drivers),
         threads=max(1, int(least * usual / max(size, usual))),
+    )
+
+
+def _shared(pool: Pool, drivers: int) -> Pool:
+    # Ray counts in ten-thousandths.
+    return replace(
+        pool,
+        cpus=max(1e-4, round(pool.cpus / drivers, 4)),
+        gpus=math.floor(pool.gpus / drivers * 1e4) / 1e4,
     )

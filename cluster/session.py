@@ -14,8 +14,22 @@ import ray.exceptions
 
 from pipeline.errors import ConfigError, FootfallError
 
+# Ray Data shares a cluster out among its executions, and a killed driver's keeps its share until it has
+# not been asked for again for so long. By default that is three minutes in which the next start waits.
+os.environ.setdefault("RAY_DATA_MIN_GAP_BETWEEN_AUTOSCALING_REQUESTS", "2")
+os.environ.setdefault("RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S", "8")
+
 NAMESPACE = "footfall"
 _KEEP_IDLE_WORKERS_MS = 600_000
+_DEATHS = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.LocalRayletDiedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.RaySystemError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +65,16 @@ def own_error(error: BaseException) -> FootfallError | None:
             return seen
         seen = getattr(seen, "cause", None) or seen.__cause__
     return None
+
+
+def is_fault_of_cluster(error: BaseException) -> bool:
+    """Say whether an error of Ray tells of a process or a node that died, not of code that failed."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, _DEATHS):
+            return True
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return False
 
 
 def under_ray_job() -> bool:
@@ -119,6 +143,9 @@ def _native_lines_in_a_file() -> Iterator[None]:
 
 
 def _start_local(object_store_bytes: int) -> None:
+    # Whoever reaches a port of Ray's runs code: all of them listen where the node's address is.
+    # `_node_ip_address` does not do it: Ray turns a loopback address into the outside one.
+    ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
     # Ray's workers step back behind every other process (nice 15), and so would a whole job.
     os.environ.setdefault("RAY_worker_niceness", "0")
     # Frames go back to the system when they are freed, and not into a heap that stays large.

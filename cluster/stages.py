@@ -5,7 +5,7 @@ is announced to the supervisor first: a try that killed its process is known, al
 process is left to tell.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from pipeline.records import (
     Failure,
     Footage,
     FootageEnd,
+    FootageKey,
     FrameBatch,
     Gap,
     Segment,
@@ -43,7 +44,15 @@ class WarmUp:
     frames: int
 
 
-Work = WarmUp | tuple[Footage, ...]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """Video tracks of one recording, and the segments of them that need not be made again."""
+
+    footages: tuple[Footage, ...]
+    have: Mapping[FootageKey, frozenset[int]]
+
+
+Work = WarmUp | Cut
 
 
 def demux_stage(rows: pa.Table, settings: DemuxSettings, supervisor: Any) -> Iterator[pa.Table]:  # noqa: ANN401
@@ -56,7 +65,7 @@ def demux_stage(rows: pa.Table, settings: DemuxSettings, supervisor: Any) -> Ite
                 yield to_row(FootageEnd(footage=WARM_UP_KEY, segments=0))
         else:
             ray.get(supervisor.wait_for_gate.remote())
-            for item in cut(work, settings):
+            for item in cut(work.footages, settings, work.have):
                 yield to_row(item)
 
 
@@ -163,6 +172,8 @@ class DetectStage:
             shapes: (height, width) of the inputs that will come.
             supervisor: Has the weights, if they are not on this node, and counts the tries.
         """
+        here = ray.get_runtime_context()
+        supervisor.enlist.remote(here.get_actor_id(), here.current_actor, here.get_node_id())
         weights = install(settings.weights, lambda: bytes(ray.get(supervisor.weights.remote())))
         self._settings = replace(settings, weights=weights)
         self._detector = Detector(self._settings)

@@ -2,16 +2,20 @@
 
 An actor pool would hand a camera's batches to any of its actors. So each camera has its own, chosen
 by the driver before the run; where there are more cameras than actors, several share one, and each
-keeps a log of its own in it. An actor is light: it loads neither torch nor Ray Data.
+keeps a log of its own in it. An actor is light: it loads neither torch nor Ray Data. It may die at any
+time: the one that Ray starts in its place reads from disk what the dead one had, and what of it was
+not on disk yet is asked for again (`missing`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ray
 
-from pipeline.camera_log import CameraLog, FootageResult, LogSettings
-from pipeline.records import Detections, Footage, FootageEnd, Gap
+from pipeline.camera_log import CameraLog, Gain
+from pipeline.part import LogSettings
+from pipeline.records import Detections, FootageEnd, Gap
+from pipeline.tail import Missing, Tail
 
 Arrival = Detections | Gap | FootageEnd
 
@@ -21,14 +25,16 @@ class CameraLogs:
 
     def __init__(
         self,
-        cameras: Mapping[str, Sequence[Footage]],
+        tails: Sequence[Tail],
         settings: LogSettings,
         supervisor: Any,  # noqa: ANN401 -- an actor handle
     ) -> None:
-        """Begin a log for each camera's footage, given oldest first."""
-        self._logs = {
-            camera_id: CameraLog(footages, settings) for camera_id, footages in cameras.items()
-        }
+        """Go on with the log of each camera.
+
+        Raises:
+            OutputError: A ledger is damaged.
+        """
+        self._logs = {tail.camera_id: CameraLog(tail, settings) for tail in tails}
         self._supervisor = supervisor
 
     def ready(self) -> bool:
@@ -40,21 +46,30 @@ class CameraLogs:
 
         Raises:
             OutputError: The tables cannot be written.
+            StepError: More segments failed than the job allows.
         """
-        frames = finished = 0
+        gain = Gain()
         for arrival in arrivals:
-            log = self._logs[camera_of(arrival)]
-            before = log.finished
-            frames += log.push(arrival)
-            finished += log.finished - before
-        if frames or finished:
-            self._supervisor.logged.remote(frames, finished)
+            gain += self._logs[camera_of(arrival)].push(arrival)
+        if gain.segments:
+            told = self._supervisor.logged.remote(gain)
+            if gain.failed:
+                ray.get(told)
 
-    def close(self) -> list[FootageResult]:
-        """End the logs; return what became of each footage."""
+    def missing(self) -> list[Missing]:
+        """Return the footages that have not come whole."""
+        return [missing for log in self._logs.values() for missing in log.missing()]
+
+    def close(self) -> None:
+        """End the logs; what has not come is recorded as lost.
+
+        Raises:
+            OutputError: The tables cannot be written.
+        """
+        for log in self._logs.values():
+            log.close()
         # Behind all that was told before: the last progress is that of the end.
-        ray.get(self._supervisor.logged.remote(0, 0))
-        return [result for log in self._logs.values() for result in log.close()]
+        ray.get(self._supervisor.logged.remote(Gain()))
 
 
 def camera_of(arrival: Arrival) -> str:

@@ -1,0 +1,143 @@
+"""What a job is made of on the cluster, and the actors beside its dataset: the driver owns them."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.memory import MemoryPlan
+from cluster.pools import PUSH_ROWS, Pools
+from cluster.session import Session
+from cluster.stages import Cut
+from cluster.supervisor import FailureLimit, Supervisor
+from cluster.telemetry import NodeMonitor
+from cluster.tracking import CameraLogs
+from pipeline.backend import DetectSettings
+from pipeline.decode import DecodeSettings
+from pipeline.demux import DemuxSettings
+from pipeline.part import LogSettings
+from pipeline.records import Footage, FootageKey
+from pipeline.tail import Missing, Tail
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataflowSpec:
+    """What to run: the footage, the settings of each step, and the workers.
+
+    Attributes:
+        tails: What is left of each camera.
+        failure_limit: When to give up; None means never.
+    """
+
+    tails: Sequence[Tail]
+    demux: DemuxSettings
+    decode: DecodeSettings
+    detect: DetectSettings
+    log: LogSettings
+    pools: Pools
+    memory: MemoryPlan
+    failure_limit: FailureLimit | None = None
+
+    @property
+    def footages(self) -> dict[FootageKey, Footage]:
+        """All footage that is left, by its key."""
+        return {footage.key: footage for tail in self.tails for footage in tail.footages}
+
+    def cuts(self, missing: Sequence[Missing]) -> list[Cut]:
+        """Return the recordings that have to be read, cameras interleaved, each oldest first."""
+        footages, have = self.footages, {each.footage: each.have for each in missing}
+        by_uri: dict[str, list[Footage]] = {}
+        for key in have:
+            by_uri.setdefault(footages[key].source_uri, []).append(footages[key])
+        cuts = [
+            Cut(
+                footages=tuple(sorted(group, key=lambda f: f.track.video_track)),
+                have={footage.key: have[footage.key] for footage in group},
+            )
+            for group in by_uri.values()
+        ]
+        return sorted(
+            cuts,
+            key=lambda cut: (min(f.key.sequence for f in cut.footages), cut.footages[0].source_uri),
+        )
+
+
+class Actors:
+    """The actors beside the dataset; the driver owns them, and they end with it."""
+
+    def __init__(self, spec: DataflowSpec, session: Session) -> None:
+        light: dict[str, Any] = {"num_cpus": 0}
+        here = ray.get_runtime_context().get_node_id()
+        self.supervisor: Any = (
+            ray.remote(Supervisor)
+            .options(**light, **_on(here), max_concurrency=1000)
+            .remote(
+                spec.pools.decode.size * PUSH_ROWS,
+                Path(spec.detect.weights.path).read_bytes(),
+                _is_node_alive,
+                spec.failure_limit,
+            )
+        )
+        self._monitors: list[Any] = [
+            ray.remote(NodeMonitor)
+            .options(**light, **_on(node.node_id))
+            .remote(node.node_id, os.getpid() if node.node_id == here else None)
+            for node in session.nodes
+        ]
+        shares = [spec.tails[i :: spec.pools.track.size] for i in range(spec.pools.track.size)]
+        self.tracking: list[Any] = [
+            # What a dead one had is on disk; who pushed to it while it died pushes again.
+            ray.remote(CameraLogs)
+            .options(**light, max_restarts=-1, max_task_retries=-1)
+            .remote(share, spec.log, self.supervisor)
+            for share in shares
+        ]
+        self.of_camera = {
+            tail.camera_id: actor
+            for share, actor in zip(shares, self.tracking, strict=True)
+            for tail in share
+        }
+
+    def missing(self) -> list[Missing]:
+        """Return the footages that have not come whole."""
+        asked = [actor.missing.remote() for actor in self.tracking]
+        return [missing for some in ray.get(asked) for missing in some]
+
+    def give_up_stranded(self) -> None:
+        """Let go of detectors that no node is left for, so that what they were given is done anew."""
+        for actor in ray.get(self.supervisor.given_up.remote()):
+            log.warning("A detector was lost with its node, and there is no place for it elsewhere")
+            ray.kill(actor, no_restart=True)
+
+    def ask_monitors(self, method: str) -> list[Any]:
+        """Call a method of every node's monitor, and return what the living ones answer."""
+        asked = [(monitor, getattr(monitor, method).remote()) for monitor in self._monitors]
+        answers = []
+        for monitor, answer in asked:
+            try:
+                answers.append(ray.get(answer))
+            except ray.exceptions.RayActorError:
+                # It is gone with its node.
+                self._monitors.remove(monitor)
+        return answers
+
+    def end(self) -> None:
+        """End the actors now, not when the driver forgets them."""
+        for actor in (*self.tracking, *self._monitors, self.supervisor):
+            ray.kill(actor)
+
+
+def _on(node_id: str) -> dict[str, Any]:
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
+
+
+def _is_node_alive(node_id: str) -> bool:
+    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
