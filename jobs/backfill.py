@@ -5,144 +5,57 @@ import logging
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from cluster.dataflow import DataflowSpec, Outcome, Readiness, Watch, run
-from cluster.memory import check_memory_limit, plan_memory, store_bytes
-from cluster.pools import decoders_for, plan_pools
+from cluster.actors import DataflowSpec
+from cluster.dataflow import Outcome, run
+from cluster.memory import check_memory_limit, store_bytes
 from cluster.session import Session, open_session
 from cluster.supervisor import Progress
+from cluster.watcher import Readiness, Watch
 from jobs.console import ProgressReport, open_console, show_failures
 from jobs.exits import ending
-from jobs.results import RunEnd
-from jobs.settings import JobSettings, add_options, resolve
-from jobs.survey import Survey, survey
-from pipeline.backend import DetectSettings
-from pipeline.camera_log import LogSettings
-from pipeline.decode import DecodeSettings
-from pipeline.demux import DemuxSettings
+from jobs.options import add_options, resolve
+from jobs.progress import Standing, moved_footage, prepare_all
+from jobs.results import RunEnd, read_survey_failures
+from jobs.settings import JobSettings
+from jobs.spec import (
+    Start,
+    choose_hardware,
+    describe,
+    find_model,
+    known_hardware,
+    provenance,
+)
+from jobs.survey import Survey, only_failed, survey
 from pipeline.errors import ConfigError
 from pipeline.ffmpeg import find_ffmpeg
-from pipeline.ledger import RunFolder, open_run
-from pipeline.tables import Provenance
-from pipeline.weights import Weights, class_ids, convert, find_weights
+from pipeline.holdings import committed_cameras, committed_failures
+from pipeline.lease import Leases, workers
+from pipeline.run_folder import MadeWith, open_run
 
 # By its name: under `python -m` this module is `__main__`.
 log = logging.getLogger("jobs.backfill")
+_MOST_TRACKS_NAMED = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """The weights, and the names of their classes."""
-
-    weights: Weights
-    class_names: tuple[str, ...]
-
-
-def find_model(settings: JobSettings) -> Model:
-    """Return the model that the settings name.
-
-    Raises:
-        ConfigError: It is not there or not trusted, or lacks a wanted class.
-    """
-    weights = find_weights(settings.model, trust=settings.trust_weights)
-    class_names = convert(weights).class_names
-    class_ids(class_names, settings.classes)
-    return Model(weights=weights, class_names=class_names)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hardware:
-    """What the detectors run on, now that the cluster is known."""
-
-    device: str
-    backend: str
-    precision: str
-
-
-def choose_hardware(settings: JobSettings, session: Session) -> Hardware:
-    """Turn "auto" into what is there; never into something else than was asked for.
-
-    Raises:
-        ConfigError: CUDA is asked for, and no node has it.
-    """
-    gpus = sum(node.gpus for node in session.nodes)
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if gpus else "cpu"
-    if device == "cuda" and not gpus:
-        raise ConfigError("device = 'cuda': no node of the cluster has a GPU; use --device cpu")
-    backend, precision = ("torch", "fp16") if device == "cuda" else ("openvino", "fp32")
-    if settings.precision != "auto":
-        precision = settings.precision
-    return Hardware(device=device, backend=backend, precision=precision)
-
-
-def describe(
-    settings: JobSettings, found: Survey, model: Model, session: Session, folder: RunFolder
-) -> DataflowSpec:
-    """Put together what runs: the settings of each step, and the workers."""
-    hardware = choose_hardware(settings, session)
-    least_cpus = min(node.cpus for node in session.nodes)
-    memory = plan_memory(settings.memory_limit_mb, decoders_for(least_cpus, hardware.device))
-    pools = plan_pools(
-        list(session.nodes),
-        hardware.device,
-        cameras=len({found.footage.key.camera_id for found in found.wanted}),
-        decoders=memory.decoders,
-        detectors=settings.detectors or None,
-    )
-    made_by = Provenance(
-        run_id=folder.run_id,
-        config_hash=settings.result_hash(
-            model=model.weights.sha256, backend=hardware.backend, precision=hardware.precision
-        ),
-        model_hash=model.weights.sha256,
-    )
-    detect = DetectSettings(
-        weights=model.weights,
-        classes=settings.classes,
-        confidence=settings.confidence,
-        backend=hardware.backend,
-        device=hardware.device,
-        precision=hardware.precision,
-        threads=pools.threads,
-        batch_size=settings.batch_size,
-        fault=settings.fault,
-    )
-    return DataflowSpec(
-        recordings=found.recordings,
-        demux=DemuxSettings(stride=settings.stride),
-        decode=DecodeSettings(
-            batch_size=settings.batch_size, ahead_bytes=memory.ahead_bytes, fault=settings.fault
-        ),
-        detect=detect,
-        log=LogSettings(
-            output=folder.path,
-            track=replace(settings.track, tracker=settings.tracker),
-            class_names=model.class_names,
-            provenance=made_by,
-            attempt_id=uuid.uuid4().hex[:12],
-        ),
-        pools=pools,
-        memory=memory,
-    )
-
-
-def run_job(settings: JobSettings, console: Console, *, every_frames: int = 0) -> RunEnd:
-    """Run a job from its settings to its summary.
+def run_job(
+    settings: JobSettings, console: Console, *, every_frames: int = 0, retry: bool = False
+) -> RunEnd:
+    """Run a job from its settings to its summary; one that was begun in the output goes on.
 
     Args:
         settings: Of the job.
         console: Where it reports.
         every_frames: Frames between progress lines; by default a line comes every 10 s.
+        retry: Do again what failed in an earlier start.
 
     Raises:
         ConfigError: A setting cannot be right.
-        OutputError: The results cannot be written.
+        OutputError: The results cannot be written, or another run works on them.
     """
     began = time.monotonic()
     if not settings.output:
@@ -153,46 +66,76 @@ def run_job(settings: JobSettings, console: Console, *, every_frames: int = 0) -
         settings.memory_limit_mb,
     )
     find_ffmpeg()
-    found = survey(settings)
+    committed = committed_cameras(settings.output_path)
+    found = survey(settings, committed)
+    wanted = found
+    if retry:
+        unread = {row["source_uri"] for row in read_survey_failures(settings.output_path)}
+        wanted = only_failed(found, committed_failures(settings.output_path), unread)
     model = find_model(settings)
-    _say_found(found)
-    folder = open_run(settings.output, overwrite=settings.overwrite)
-    folder.write_text("config.toml", settings.to_toml() + "\n")
-    made_by = Provenance(run_id=folder.run_id, config_hash="", model_hash=model.weights.sha256)
-    attempt_id, outcome = uuid.uuid4().hex[:12], None
-    if found.wanted:
-        log.info("Starting Ray and loading %s", settings.model)
-        with open_session(store_bytes(settings.memory_limit_mb), settings.address or None) as ray:
-            spec = describe(settings, found, model, ray, folder)
-            made_by, attempt_id = spec.log.provenance, spec.log.attempt_id
-            outcome = _run(spec, ray, settings, found, console, every_frames)
-    failures = list(found.failures)
-    if outcome:
-        failures += [failure for result in outcome.results for failure in result.failures]
-    end = RunEnd(
+    _say_found(wanted)
+    _refuse_to_overwrite_work(settings)
+    start = Start(
         settings=settings,
-        run=folder,
-        provenance=made_by,
-        attempt_id=attempt_id,
-        outcome=outcome,
-        failures=tuple(failures),
-        wall_s=time.monotonic() - began,
+        model=model,
+        folder=open_run(settings.output, overwrite=settings.overwrite),
+        attempt_id=uuid.uuid4().hex[:12],
     )
-    end.write()
+    is_first_shard = settings.shard_of[0] == 0
+    moved = moved_footage(start.folder.path, wanted, is_first_shard=is_first_shard)
+    with Leases(start.folder.path, start.attempt_id).held([*wanted.cameras, *moved]):
+        hardware, outcome = _work(start, wanted, console, every_frames, retry=retry)
+        end = RunEnd(
+            start=start,
+            found=found,
+            provenance=provenance(settings, model, hardware, start.folder.run_id),
+            outcome=outcome,
+            wall_s=time.monotonic() - began,
+        )
+        end.write()
     _say_end(end, console)
     return end
+
+
+def _refuse_to_overwrite_work(settings: JobSettings) -> None:
+    if settings.overwrite and (others := workers(settings.output_path)):
+        raise ConfigError(
+            f"output {settings.output!r} cannot be replaced: {others[0]} is at work on it"
+        )
+
+
+def _work(
+    start: Start, found: Survey, console: Console, every_frames: int, *, retry: bool
+) -> tuple[MadeWith | None, Outcome | None]:
+    """Do what is left, if anything is; Ray is started only for that."""
+    settings, folder = start.settings, start.folder
+    hardware = known_hardware(settings, folder.made_with)
+    standing = None
+    if not found.wanted:
+        return hardware, None
+    if hardware is not None:
+        standing = prepare_all(start, found, hardware, retry=retry)
+        if not standing.tails:
+            return hardware, None
+    log.info("Starting Ray and loading %s", settings.model)
+    with open_session(store_bytes(settings.memory_limit_mb), settings.address or None) as ray:
+        hardware = choose_hardware(settings, ray, folder.made_with)
+        folder.note_made_with(hardware)
+        if standing is None:
+            standing = prepare_all(start, found, hardware, retry=retry)
+        spec = describe(start, hardware, standing.tails, ray)
+        return hardware, _run(spec, ray, settings, standing, console, every_frames)
 
 
 def _run(
     spec: DataflowSpec,
     session: Session,
     settings: JobSettings,
-    found: Survey,
+    standing: Standing,
     console: Console,
     every_frames: int,
 ) -> Outcome:
-    total = sum(f.footage.track.expected_frames for f in found.wanted) // settings.stride
-    report = ProgressReport(console, total, every_frames=every_frames)
+    report = ProgressReport(console, standing.frames_left, every_frames=every_frames)
     baseline_mb, alert = 0.0, _Once(log.warning)
 
     def ready(readiness: Readiness) -> None:
@@ -211,7 +154,7 @@ def _run(
         report.start()
 
     def progress(now: Progress, memory_mb: float) -> None:
-        report.show(now.frames, memory_mb, log.info)
+        report.show(now.frames + now.lost, memory_mb, log.info)
         if not check_memory_limit(memory_mb - baseline_mb, settings.memory_limit_mb):
             alert(
                 "Memory usage is %.1f MB above the start, over the limit of %d MB",
@@ -238,7 +181,7 @@ class _Once:
 
 
 def _say_found(found: Survey) -> None:
-    for each in found.wanted:
+    for each in found.wanted[:_MOST_TRACKS_NAMED]:
         footage, track = each.footage, each.footage.track
         width, height = track.upright_size
         log.info(
@@ -254,27 +197,35 @@ def _say_found(found: Survey) -> None:
         )
     for failure in found.failures:
         log.error("Cannot process %s: %s", failure.source_uri, failure.message)
-    skipped = len(found.found) - len(found.wanted)
-    if skipped:
-        log.info("Skipped %d video track(s); `footfall plan` says why", skipped)
+    more = len(found.wanted) - _MOST_TRACKS_NAMED
+    if more > 0:
+        log.info("... and %d video track(s) more; `footfall plan` lists all", more)
+    reasons = Counter(each.skipped for each in found.skipped)
+    for reason, count in reasons.most_common():
+        log.info("Skipped %d video track(s): %s", count, reason)
 
 
 def _say_end(end: RunEnd, console: Console) -> None:
     summary = end.summary()
     memory = summary["memory_usage"]
-    log.info(
-        "Processed %d frames in %.1f s (%.1f fps once ready), peak memory %.1f MB above the start",
-        summary["frames"],
-        summary["wall_s"],
-        summary["fps"],
-        memory["peak_increase_mb"],
-    )
+    if end.outcome is None:
+        log.info("Nothing was left to do: %d frames are in the tables", summary["frames"])
+    else:
+        log.info(
+            "Processed %d frames in %.1f s (%.1f fps once ready), peak memory %.1f MB above the start",
+            summary["frames_now"],
+            summary["wall_s"],
+            summary["fps"],
+            memory["peak_increase_mb"],
+        )
+        if summary["frames_now"] < summary["frames"]:
+            log.info("With earlier starts, %d frames are in the tables", summary["frames"])
     if end.failures:
         log.warning("Video processing completed, %d failure(s) recorded", len(end.failures))
         show_failures(console, end.failures)
     else:
         log.info("Video processing completed successfully")
-    log.info("Tables are in %s", end.run.path)
+    log.info("Tables are in %s", end.path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -49,6 +49,13 @@ def open_console(*, to_stderr: bool = False) -> Console:
     return console
 
 
+def wide_console() -> Console:
+    """Return a console for tables; off a terminal they are as wide as they need to be."""
+    console = Console(highlight=False)
+    # They are read by programs there, or saved.
+    return console if console.is_terminal else Console(highlight=False, width=400)
+
+
 def clock(seconds: float) -> str:
     """Return a duration as 00:45, or 1:02:03 from an hour on."""
     minutes, rest = divmod(max(0, round(seconds)), 60)

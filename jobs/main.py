@@ -8,8 +8,13 @@ from importlib import import_module
 VERBS = {
     "backfill": "turn recordings into movement logs",
     "plan": "list what a backfill would do; touches nothing",
+    "status": "say what of an output is done, what failed, what is left",
+    "retry": "do again what failed in an output",
+    "verify": "read every file of an output, and hold it against its ledger",
+    "compact": "merge the small files of an output into few, large ones",
     "demo": "run the main job on footage with known truth, or on yours",
     "benchmark": "measure the main job against `ultralytics track`, in turn",
+    "soak": "kill whatever runs, at random moments, and see whether anything is lost",
     "weights": "put the default weights into the cache",
 }
 

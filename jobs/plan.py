@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.console import clock, printable, show_failures
+from jobs.console import clock, printable, show_failures, wide_console
 from jobs.exits import EXIT_OK, EXIT_PARTIAL, ending
-from jobs.settings import JobSettings, add_options, resolve
+from jobs.options import add_options, resolve
+from jobs.settings import JobSettings
 from jobs.survey import Found, Survey, survey
 
 _COLUMNS = ("recording", "track", "camera", "codec", "size", "fps", "length", "frames", "skipped")
@@ -26,11 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _plan(settings: JobSettings) -> int:
     found = survey(settings)
-    console = Console(highlight=False)
-    # Off a terminal the table is as wide as it needs to be: it is read by programs, or saved.
-    if not console.is_terminal:
-        console = Console(highlight=False, width=400)
-    show(console, settings, found)
+    show(wide_console(), settings, found)
     return EXIT_PARTIAL if found.failures else EXIT_OK
 
 

@@ -21,7 +21,7 @@ from jobs.settings import (
     JobSettings,
 )
 from pipeline.errors import ConfigError, SourceError
-from pipeline.probe import probe
+from pipeline.probe_pool import probe_all
 
 __all__ = [
     "Camera",
@@ -116,7 +116,7 @@ def start_process(
         "tracks": sum(result.tracks for result in end.results),
         "movements": sum(result.movements for result in end.results),
         "failures": len(end.failures),
-        "tables": str(end.run.path),
+        "tables": str(end.path),
         "memory_usage": summary["memory_usage"],
         "performance_timings": summary["performance_timings"],
     }
@@ -131,10 +131,10 @@ def _existing_track(video: str, track_index: int | None) -> int:
     """
     if not Path(video).exists():
         raise SourceError(f"{video!r}: there is no such video", source_uri=video)
-    try:
-        numbers = [track.video_track for track in probe(str(Path(video).absolute())).video_tracks]
-    except SourceError as error:
-        raise SourceError(f"{video!r} {error}", source_uri=video) from error
+    (found,) = probe_all([str(Path(video).absolute())])
+    if isinstance(found, SourceError):
+        raise SourceError(f"{video!r} {found}", source_uri=video) from found
+    numbers = [track.video_track for track in found.video_tracks]
     wanted = 0 if track_index is None else track_index
     if wanted not in numbers:
         raise ConfigError(

@@ -4,24 +4,21 @@ The order of precedence is command line, `--config` file, default. Every setting
 field here, its key in the file, and, with dashes, its option.
 """
 
-import argparse
 import hashlib
 import json
 import os
-import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
-from cluster.session import under_ray_job
+from cluster.supervisor import FailureLimit
 from pipeline.backend import PRECISIONS
 from pipeline.errors import ConfigError
 from pipeline.faults import VARIABLE, Fault, parse_fault
 from pipeline.letterbox import NETWORK_STRIDE_PX
 from pipeline.track import TRACKERS, TrackSettings
-from pipeline.weights import KNOWN
 
 # Bounds of the old service; the job's own memory limit has no upper one, for a node with eight GPUs
 # needs more.
@@ -30,7 +27,8 @@ MOST_MEMORY_MB = 8192
 DEFAULT_BATCH_SIZE = 10
 DEFAULT_MEMORY_MB = 1024
 LARGEST_IMAGE_PX = 4096
-PATHS = ("input", "output", "model", "cameras", "config")
+EVIDENCE_SETTINGS = ("classes", "confidence", "image_size", "stride")
+TRACK_SETTINGS = ("tracker", "track")
 
 
 def option(default: Any, text: str, metavar: str | None = None) -> Any:  # noqa: ANN401 -- as `field`
@@ -63,6 +61,12 @@ class JobSettings:
     until: str = option("", "footage before this moment", "TIME")
     hours: str = option("", "footage of these hours of each day, as 09:00-22:00", "FROM-TO")
     limit: int = option(0, "at most so many recordings, the oldest; 0 means all", "N")
+    shard: str = option("", "i/n: the i-th, from 0, of n drivers that share one output", "I/N")
+    part_mb: float = option(128.0, "a part is committed when its largest table has this size", "MB")
+    max_failed_segments: str = option(
+        "", "stop when more segments fail: a number, or a share as 0.5 or 50%%", "N"
+    )
+    partial_ok: bool = option(False, "end with 0 although some recordings failed")
     detectors: int = option(0, "detectors over the whole cluster; 0 means as many as fit", "N")
     address: str = option("", "a Ray cluster to join; a local one is started otherwise")
     overwrite: bool = option(False, "replace the results of an earlier run in the output")
@@ -89,7 +93,21 @@ class JobSettings:
             raise ConfigError("classes: name one, or all")
         if self.camera_id and self.cameras:
             raise ConfigError("camera_id and cameras contradict each other: give one of them")
-        _ = self.wanted_tracks, self.moments, self.daily_hours
+        if any("\ud800" <= char <= "\udfff" for char in self.camera_id):
+            # Bytes of the command line that are no text; no table would take them.
+            raise ConfigError(f"camera_id = {self.camera_id!r}: it is not UTF-8")
+        if not self.part_mb > 0:
+            raise ConfigError(f"part_mb = {self.part_mb}: it is more than 0")
+        if self.overwrite and self.shard_of[1] > 1:
+            raise ConfigError(
+                "overwrite and shard contradict each other: n drivers would remove each other's results"
+            )
+        _ = self.wanted_tracks, self.moments, self.daily_hours, self.failure_limit, self.shard_of
+
+    @property
+    def output_path(self) -> Path:
+        """Root of the tables."""
+        return Path(self.output).absolute()
 
     @property
     def wanted_tracks(self) -> tuple[int, ...] | None:
@@ -123,6 +141,33 @@ class JobSettings:
         return begin, end
 
     @property
+    def shard_of(self) -> tuple[int, int]:
+        """Which shard this is, from 0, and of how many."""
+        if not self.shard:
+            return 0, 1
+        index, slash, count = self.shard.partition("/")
+        if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise ConfigError(f"shard = {self.shard!r}: write it as 0/4, from 0/4 to 3/4")
+        return int(index), int(count)
+
+    @property
+    def failure_limit(self) -> FailureLimit | None:
+        """How many segments may fail; None means any."""
+        text = self.max_failed_segments.strip()
+        if not text:
+            return None
+        try:
+            most = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            most = -1.0
+        is_number = text.isdecimal()
+        if not is_number and not 0 < most < 1:
+            raise ConfigError(
+                f"max_failed_segments = {text!r}: a number as 20, or a share as 0.5 or 50%"
+            )
+        return FailureLimit(most=most, is_share=not is_number)
+
+    @property
     def fault(self) -> Fault | None:
         """A fault for tests to be struck by, from the environment."""
         return parse_fault(os.environ.get(VARIABLE, ""))
@@ -136,14 +181,24 @@ class JobSettings:
 
     def plain(self) -> dict[str, Any]:
         """Return the settings under their keys, as plain values."""
-        values = {_key(name): value for name, value in asdict(self).items()}
+        values = {key_of(name): value for name, value in asdict(self).items()}
         # Which tracker is a setting of its own; the table holds its thresholds.
         del values["track"]["tracker"]
         return values
 
-    def result_hash(self, **more: str) -> str:
-        """Return a hash of the settings that change results, and of `more` that does."""
-        names = ("classes", "confidence", "image_size", "stride", "tracker", "track")
+    def evidence_hash(self, **more: str) -> str:
+        """Return a hash of the settings that change detections, and of `more` that does."""
+        return self._hash(EVIDENCE_SETTINGS, **more)
+
+    def track_hash(self) -> str:
+        """Return a hash of the settings that turn detections into tracks."""
+        return self._hash(TRACK_SETTINGS)
+
+    def result_hash(self, evidence: str) -> str:
+        """Return a hash of all settings that change results, given that of the detections'."""
+        return self._hash(TRACK_SETTINGS, evidence=evidence)
+
+    def _hash(self, names: Sequence[str], **more: str) -> str:
         chosen = {name: value for name, value in asdict(self).items() if name in names}
         text = json.dumps({**chosen, **more}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -154,7 +209,13 @@ _KEYS = {"since": "from", "until": "to"}
 _FIELDS = {key: name for name, key in _KEYS.items()}
 
 
-def _key(name: str) -> str:
+def field_of(key: str) -> str:
+    """Return the field that a key of the file stands for."""
+    return _FIELDS.get(key, key)
+
+
+def key_of(name: str) -> str:
+    """Return the key and the option of a field."""
     return _KEYS.get(name, name)
 
 
@@ -179,122 +240,5 @@ def _moment(name: str, text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigError(f"{_key(name)} = {text!r}: write it as 2026-01-15T09:00") from error
+        raise ConfigError(f"{key_of(name)} = {text!r}: write it as 2026-01-15T09:00") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add every setting to a command line, and `--config`."""
-    parser.add_argument("--config", metavar="FILE.toml", help="a file of settings; options win")
-    for setting in fields(JobSettings):
-        if setting.name == "track":
-            continue
-        flag = "--" + _key(setting.name).replace("_", "-")
-        default = setting.default
-        text = setting.metadata["help"]
-        if default not in ("", (), False, 0):
-            shown = ",".join(default) if isinstance(default, tuple) else default
-            text += f" (default: {shown})"
-        arguments: dict[str, Any] = {"dest": setting.name, "help": text, "default": None}
-        if isinstance(default, bool):
-            arguments["action"] = "store_true"
-        else:
-            arguments["metavar"] = setting.metadata["metavar"] or flag[2:].upper()
-            arguments["action"] = "append" if setting.name == "input" else "store"
-        parser.add_argument(flag, **arguments)
-
-
-def resolve(options: argparse.Namespace) -> JobSettings:
-    """Make the settings from parsed options and the file that they name.
-
-    Raises:
-        ConfigError: A key is unknown, a value impossible, or a path relative under a Ray job.
-    """
-    given = {name: value for name, value in vars(options).items() if value is not None}
-    path = given.pop("config", None)
-    if under_ray_job():
-        _refuse_relative({"config": path or ""})
-    values = _read(path) if path else {}
-    known = {setting.name for setting in fields(JobSettings)}
-    values |= {name: value for name, value in given.items() if name in known}
-    converted = {name: _convert(name, value) for name, value in values.items()}
-    if under_ray_job():
-        _refuse_relative(converted)
-    return JobSettings(**converted)
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"config {path!r}: {error}") from error
-    known = {_key(setting.name) for setting in fields(JobSettings)}
-    if unknown := set(document) - known:
-        raise ConfigError(
-            f"config {path!r}: unknown key {min(unknown)!r}; known are {', '.join(sorted(known))}"
-        )
-    return {_FIELDS.get(key, key): value for key, value in document.items()}
-
-
-def _convert(name: str, value: Any) -> Any:  # noqa: ANN401
-    """Turn a value of the command line or a file into the type of its setting."""
-    if name == "track":
-        return _track(value)
-    setting = next(s for s in fields(JobSettings) if s.name == name)
-    default = setting.default
-    if isinstance(default, tuple):
-        parts = value.split(",") if isinstance(value, str) and name == "classes" else value
-        parts = [parts] if isinstance(parts, str) else parts
-        if not isinstance(parts, (list, tuple)) or not all(isinstance(p, str) for p in parts):
-            raise ConfigError(f"{_key(name)} = {value!r}: a list of names")
-        return tuple(part.strip() for part in parts)
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise ConfigError(f"{_key(name)} = {value!r}: true or false")
-        return value
-    return _scalar(name, value, type(default))
-
-
-def _scalar(name: str, value: Any, kind: type) -> Any:  # noqa: ANN401
-    wrong = ConfigError(
-        f"{_key(name)} = {value!r}: "
-        + {int: "a whole number", float: "a number", str: "a text in quotes"}[kind]
-    )
-    if kind is str:
-        if not isinstance(value, str):
-            raise wrong
-        return value
-    if isinstance(value, bool) or (kind is int and isinstance(value, float)):
-        raise wrong
-    try:
-        return kind(value)
-    except (TypeError, ValueError):
-        raise wrong from None
-
-
-def _track(value: Any) -> TrackSettings:  # noqa: ANN401
-    known = {setting.name for setting in fields(TrackSettings)} - {"tracker"}
-    if not isinstance(value, dict):
-        raise ConfigError(f"track = {value!r}: write it as a table, [track]")
-    if unknown := set(value) - known:
-        raise ConfigError(
-            f"unknown key {'track.' + min(unknown)!r}; known are {', '.join(sorted(known))}"
-        )
-    for key, number in value.items():
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
-            raise ConfigError(f"track.{key} = {number!r}: a number")
-    return TrackSettings(**value)
-
-
-def _refuse_relative(values: dict[str, Any]) -> None:
-    """Refuse relative paths: a job runs in a copy of the submitted folder, on the head node."""
-    for name in PATHS:
-        given = values.get(name, "")
-        for path in given if isinstance(given, tuple) else (given,):
-            known_name = name == "model" and path in KNOWN
-            if path and not known_name and not Path(path).is_absolute():
-                raise ConfigError(
-                    f"--{name} {path}: a Ray job runs in an uploaded copy of your folder, on the "
-                    f'cluster: give the absolute path there, as --{name} "$PWD/{path}" if the '
-                    "cluster sees this folder under the same name"
-                )

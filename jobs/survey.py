@@ -6,23 +6,21 @@
 """
 
 import hashlib
-import re
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC
 
 from jobs.settings import JobSettings
 from pipeline.cameras import CameraRule, read_cameras, short_names, zone
 from pipeline.discover import find_recordings
 from pipeline.errors import ConfigError, SourceError
+from pipeline.identity import age, recording_identity
 from pipeline.letterbox import fit
-from pipeline.probe import probe
+from pipeline.probe_pool import probe_all
 from pipeline.records import Failure, Footage, FootageKey, Recording, VideoTrack
 from pipeline.tables import is_filable
 from pipeline.window import FootageWindow
-
-_PROBES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +38,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """All that was found, and what could not be read."""
+    """All that was found, and what could not be read.
+
+    Attributes:
+        found: Oldest first.
+        uris: The addresses of all recordings that were looked at.
+        identities: What tells that a recording has changed, by its address.
+    """
 
     found: tuple[Found, ...]
     failures: tuple[Failure, ...]
+    identities: Mapping[str, str] = field(default_factory=dict)
+    uris: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> list[Found]:
@@ -51,53 +57,103 @@ class Survey:
         return [found for found in self.found if not found.skipped]
 
     @property
-    def recordings(self) -> list[tuple[Footage, ...]]:
-        """The wanted footage by recording; cameras interleaved, each oldest first."""
-        by_uri: dict[str, list[Footage]] = {}
+    def skipped(self) -> list[Found]:
+        """The video tracks that nothing will be done with."""
+        return [found for found in self.found if found.skipped]
+
+    @property
+    def by_camera(self) -> dict[str, list[Footage]]:
+        """The wanted footage of each camera, oldest first."""
+        cameras: dict[str, list[Footage]] = {}
         for found in self.wanted:
-            by_uri.setdefault(found.footage.source_uri, []).append(found.footage)
-        groups = [tuple(footages) for footages in by_uri.values()]
-        return sorted(groups, key=lambda g: (min(f.key.sequence for f in g), g[0].source_uri))
+            cameras.setdefault(found.footage.key.camera_id, []).append(found.footage)
+        return cameras
+
+    @property
+    def cameras(self) -> list[str]:
+        """The cameras of the wanted footage."""
+        return list(self.by_camera)
 
 
-def survey(settings: JobSettings) -> Survey:
+def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | None = None) -> Survey:
     """Look at all inputs.
+
+    Args:
+        settings: Of the job.
+        committed: The cameras of footage that the output has already. One that was named after its
+            recording keeps its name: which name is the shortest depends on what else is among the
+            inputs.
 
     Raises:
         ConfigError: An input, a camera or a video track is not there, or a name tells no time.
     """
     uris = find_recordings(settings.input)
     rules = read_cameras(settings.cameras) if settings.cameras else ()
-    with ThreadPoolExecutor(_PROBES_AT_ONCE) as pool:
-        probed = list(pool.map(_probe, uris))
-    recordings = [item for item in probed if isinstance(item, Recording)]
-    failures = [item for item in probed if isinstance(item, Failure)]
+    probed = list(zip(uris, probe_all(uris), strict=True))
+    recordings = [item for _, item in probed if isinstance(item, Recording)]
+    failures = [_unreadable(uri, item) for uri, item in probed if isinstance(item, SourceError)]
+    failures += _bad_tracks(settings, recordings)
     failures += _check_tracks(settings, recordings)
     names = short_names([recording.source_uri for recording in recordings])
     found = [
-        _describe(settings, rules, recording, track, names[recording.source_uri])
+        _describe(settings, rules, recording, track, names[recording.source_uri], committed or {})
         for recording in recordings
         for track in recording.video_tracks
     ]
-    return Survey(found=tuple(_in_turn(_limit(settings, found))), failures=tuple(failures))
+    return Survey(
+        found=tuple(_share(settings, _limit(settings, found))),
+        # Whose they are is not known: the first shard tells of them.
+        failures=tuple(failures) if settings.shard_of[0] == 0 else (),
+        identities=_identities(recordings),
+        uris=tuple(uris),
+    )
 
 
-def _probe(source_uri: str) -> Recording | Failure:
-    try:
-        return probe(source_uri)
-    except SourceError as error:
-        return _unreadable(source_uri, error)
+def _identities(recordings: Sequence[Recording]) -> dict[str, str]:
+    identities = {}
+    for recording in recordings:
+        # One that has gone since it was probed will be a failure when it is read.
+        with suppress(FileNotFoundError):
+            identities[recording.source_uri] = recording_identity(recording.source_uri)
+    return identities
+
+
+def printable_uri(source_uri: str) -> str:
+    """Return an address as a table takes it: a name that is not UTF-8 must not stop it."""
+    return source_uri.encode(errors="backslashreplace").decode()
 
 
 def _unreadable(source_uri: str, error: Exception, video_track: int | None = None) -> Failure:
     return Failure(
-        # A name that is not UTF-8 must not stop the table of failures.
-        source_uri=source_uri.encode(errors="backslashreplace").decode(),
+        source_uri=printable_uri(source_uri),
         video_track=video_track,
         step="probe",
         error_class=type(error).__name__,
         message=str(error),
+        signal=getattr(error, "signal", ""),
     )
+
+
+def _numbers(recording: Recording) -> list[int]:
+    """Return the numbers of all its video tracks, those that cannot be read among them."""
+    good = [track.video_track for track in recording.video_tracks]
+    return sorted([*good, *(number for number, _ in recording.bad_video_tracks)])
+
+
+def _wants(settings: JobSettings, number: int) -> bool:
+    return settings.wanted_tracks is None or number in settings.wanted_tracks
+
+
+def _bad_tracks(settings: JobSettings, recordings: Sequence[Recording]) -> list[Failure]:
+    """Return a failure for each wanted video track that cannot be read beside others that can."""
+    return [
+        _unreadable(
+            recording.source_uri, SourceError(f"cannot be read as footage: {reason}"), number
+        )
+        for recording in recordings
+        for number, reason in recording.bad_video_tracks
+        if _wants(settings, number)
+    ]
 
 
 def _check_tracks(settings: JobSettings, recordings: Sequence[Recording]) -> list[Failure]:
@@ -106,7 +162,7 @@ def _check_tracks(settings: JobSettings, recordings: Sequence[Recording]) -> lis
         (recording, number)
         for recording in recordings
         for number in settings.wanted_tracks or ()
-        if number >= len(recording.video_tracks)
+        if number not in _numbers(recording)
     ]
     for number in settings.wanted_tracks or ():
         lack = [recording for recording, missing in lacking if missing == number]
@@ -119,7 +175,7 @@ def _check_tracks(settings: JobSettings, recordings: Sequence[Recording]) -> lis
 
 
 def _no_such_track(recording: Recording, number: int) -> str:
-    there = ", ".join(str(track.video_track) for track in recording.video_tracks)
+    there = ", ".join(map(str, _numbers(recording)))
     return f"there is no video track {number} in {recording.source_uri!r}; there are: {there}"
 
 
@@ -129,13 +185,17 @@ def _describe(
     recording: Recording,
     track: VideoTrack,
     name: str,
+    committed: Mapping[tuple[str, int], str],
 ) -> Found:
     uri, number = recording.source_uri, track.video_track
     skipped = ""
-    if settings.wanted_tracks is not None and number not in settings.wanted_tracks:
+    if not _wants(settings, number):
         skipped = "not among --video-tracks"
     rule = next((rule for rule in rules if rule.matches(uri, number)), None)
-    camera_id = _camera_id(rule.id if rule else settings.camera_id, name, number)
+    given = rule.id if rule else settings.camera_id
+    camera_id = _camera_id(given, name, number)
+    if not given:
+        camera_id = committed.get((uri, number), camera_id)
     if settings.camera_id and not skipped and _count_wanted(settings, recording) > 1:
         raise ConfigError(
             f"camera_id {settings.camera_id!r}: {uri!r} has {_count_wanted(settings, recording)} "
@@ -162,6 +222,7 @@ def _describe(
         track=track,
         letterbox=fit(*track.upright_size, settings.image_size),
         start_time=start_time,
+        start_resolution_s=rule.resolution_s if rule and start_time else 0.0,
         origin_s=recording.origin_s,
         window=window,
         container_hides_negative="mp4" in recording.container,
@@ -180,21 +241,12 @@ def _camera_id(given: str, name: str, number: int) -> str:
 
 
 def _count_wanted(settings: JobSettings, recording: Recording) -> int:
-    there = len(recording.video_tracks)
-    wanted = settings.wanted_tracks
-    return there if wanted is None else sum(number < there for number in wanted)
-
-
-def _age(found: Found) -> tuple[datetime, list[int | str]]:
-    """Sort key: when the recording began, then its path, numbers in it by their value."""
-    start = found.footage.start_time or datetime.min.replace(tzinfo=UTC)
-    pieces = re.split(r"(\d+)", found.footage.source_uri)
-    return start, [int(piece) if piece.isdecimal() else piece for piece in pieces]
+    return sum(_wants(settings, number) for number in _numbers(recording))
 
 
 def _limit(settings: JobSettings, found: Iterable[Found]) -> list[Found]:
-    """Skip what lies beyond the limit on recordings."""
-    oldest_first = sorted(found, key=_age)
+    """Skip what lies beyond the limit on recordings; return all, oldest first."""
+    oldest_first = sorted(found, key=lambda f: age(f.footage))
     uris = list(dict.fromkeys(f.footage.source_uri for f in oldest_first if not f.skipped))
     beyond = set(uris[settings.limit :]) if settings.limit else set()
     return [
@@ -205,15 +257,56 @@ def _limit(settings: JobSettings, found: Iterable[Found]) -> list[Found]:
     ]
 
 
-def _in_turn(oldest_first: Iterable[Found]) -> Iterable[Found]:
-    """Number each camera's footage in its order."""
-    turns: dict[str, int] = {}
-    for found in oldest_first:
-        if found.skipped:
-            yield found
-            continue
-        camera_id = found.footage.key.camera_id
-        sequence = turns.get(camera_id, 0)
-        turns[camera_id] = sequence + 1
-        key = FootageKey(camera_id=camera_id, sequence=sequence)
-        yield replace(found, footage=replace(found.footage, key=key))
+def only_failed(
+    found: Survey, failed: Collection[tuple[str, int]], unread: Collection[str]
+) -> Survey:
+    """Skip all but the footage that something failed in.
+
+    Args:
+        found: All there is.
+        failed: The video tracks of which something is missing.
+        unread: The recordings that could not be read at all.
+    """
+    return replace(
+        found,
+        found=tuple(
+            each
+            if (each.footage.source_uri, each.footage.track.video_track) in failed
+            or each.footage.source_uri in unread
+            else replace(each, skipped=each.skipped or "nothing failed in it")
+            for each in found.found
+        ),
+    )
+
+
+def shard_of_cameras(loads: Mapping[str, float], count: int) -> dict[str, int]:
+    """Spread cameras over shards, the largest first, each to the one that has least so far.
+
+    Args:
+        loads: Work of each camera, in whatever unit.
+        count: Number of shards.
+    """
+    taken = [0.0] * count
+    shards = {}
+    for camera_id in sorted(loads, key=lambda camera_id: (-loads[camera_id], camera_id)):
+        shards[camera_id] = min(range(count), key=lambda shard: taken[shard])
+        # A camera without a known length is some work too.
+        taken[shards[camera_id]] += loads[camera_id] or 1.0
+    return shards
+
+
+def _share(settings: JobSettings, found: Sequence[Found]) -> list[Found]:
+    """Skip the cameras of other shards."""
+    index, count = settings.shard_of
+    loads: dict[str, float] = {}
+    for each in found:
+        if not each.skipped:
+            camera_id = each.footage.key.camera_id
+            loads[camera_id] = loads.get(camera_id, 0.0) + each.footage.track.expected_frames
+    shards = shard_of_cameras(loads, count)
+    return [
+        replace(f, skipped=f"in shard {shard}/{count}")
+        if not f.skipped and (shard := shards[f.footage.key.camera_id]) != index
+        else f
+        for f in found
+    ]

@@ -1,0 +1,139 @@
+"""How the command line and a TOML file give the settings of a job.
+
+The order of precedence is command line, `--config` file, default. Every setting has one name: its
+field in `JobSettings`, its key in the file, and, with dashes, its option.
+"""
+
+import argparse
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from cluster.session import under_ray_job
+from jobs.settings import JobSettings, field_of, key_of
+from pipeline.errors import ConfigError
+from pipeline.standin_backend import STAND_IN
+from pipeline.track import TrackSettings
+from pipeline.weights import KNOWN
+
+PATHS = ("input", "output", "model", "cameras", "config")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add every setting to a command line, and `--config`."""
+    parser.add_argument("--config", metavar="FILE.toml", help="a file of settings; options win")
+    for setting in fields(JobSettings):
+        if setting.name == "track":
+            continue
+        flag = "--" + key_of(setting.name).replace("_", "-")
+        default = setting.default
+        text = setting.metadata["help"]
+        if default not in ("", (), False, 0):
+            shown = ",".join(default) if isinstance(default, tuple) else default
+            text += f" (default: {shown})"
+        arguments: dict[str, Any] = {"dest": setting.name, "help": text, "default": None}
+        if isinstance(default, bool):
+            arguments["action"] = "store_true"
+        else:
+            arguments["metavar"] = setting.metadata["metavar"] or flag[2:].upper()
+            arguments["action"] = "append" if setting.name == "input" else "store"
+        parser.add_argument(flag, **arguments)
+
+
+def resolve(options: argparse.Namespace) -> JobSettings:
+    """Make the settings from parsed options and the file that they name.
+
+    Raises:
+        ConfigError: A key is unknown, a value impossible, or a path relative under a Ray job.
+    """
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    path = given.pop("config", None)
+    if under_ray_job():
+        _refuse_relative({"config": path or ""})
+    values = _read(path) if path else {}
+    known = {setting.name for setting in fields(JobSettings)}
+    values |= {name: value for name, value in given.items() if name in known}
+    converted = {name: _convert(name, value) for name, value in values.items()}
+    if under_ray_job():
+        _refuse_relative(converted)
+    return JobSettings(**converted)
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"config {path!r}: {error}") from error
+    known = {key_of(setting.name) for setting in fields(JobSettings)}
+    if unknown := set(document) - known:
+        raise ConfigError(
+            f"config {path!r}: unknown key {min(unknown)!r}; known are {', '.join(sorted(known))}"
+        )
+    return {field_of(key): value for key, value in document.items()}
+
+
+def _convert(name: str, value: Any) -> Any:  # noqa: ANN401
+    """Turn a value of the command line or a file into the type of its setting."""
+    if name == "track":
+        return _track(value)
+    setting = next(s for s in fields(JobSettings) if s.name == name)
+    default = setting.default
+    if isinstance(default, tuple):
+        parts = value.split(",") if isinstance(value, str) and name == "classes" else value
+        parts = [parts] if isinstance(parts, str) else parts
+        if not isinstance(parts, (list, tuple)) or not all(isinstance(p, str) for p in parts):
+            raise ConfigError(f"{key_of(name)} = {value!r}: a list of names")
+        return tuple(part.strip() for part in parts)
+    if name == "max_failed_segments" and isinstance(value, (int, float)):
+        value = str(value)
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{key_of(name)} = {value!r}: true or false")
+        return value
+    return _scalar(name, value, type(default))
+
+
+def _scalar(name: str, value: Any, kind: type) -> Any:  # noqa: ANN401
+    wrong = ConfigError(
+        f"{key_of(name)} = {value!r}: "
+        + {int: "a whole number", float: "a number", str: "a text in quotes"}[kind]
+    )
+    if kind is str:
+        if not isinstance(value, str):
+            raise wrong
+        return value
+    if isinstance(value, bool) or (kind is int and isinstance(value, float)):
+        raise wrong
+    try:
+        return kind(value)
+    except (TypeError, ValueError):
+        raise wrong from None
+
+
+def _track(value: Any) -> TrackSettings:  # noqa: ANN401
+    known = {setting.name for setting in fields(TrackSettings)} - {"tracker"}
+    if not isinstance(value, dict):
+        raise ConfigError(f"track = {value!r}: write it as a table, [track]")
+    if unknown := set(value) - known:
+        raise ConfigError(
+            f"unknown key {'track.' + min(unknown)!r}; known are {', '.join(sorted(known))}"
+        )
+    for key, number in value.items():
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            raise ConfigError(f"track.{key} = {number!r}: a number")
+    return TrackSettings(**value)
+
+
+def _refuse_relative(values: dict[str, Any]) -> None:
+    """Refuse relative paths: a job runs in a copy of the submitted folder, on the head node."""
+    for name in PATHS:
+        given = values.get(name, "")
+        for path in given if isinstance(given, tuple) else (given,):
+            known_name = name == "model" and path in (*KNOWN, STAND_IN)
+            if path and not known_name and not Path(path).is_absolute():
+                raise ConfigError(
+                    f"--{name} {path}: a Ray job runs in an uploaded copy of your folder, on the "
+                    f'cluster: give the absolute path there, as --{name} "$PWD/{path}" if the '
+                    "cluster sees this folder under the same name"
+                )

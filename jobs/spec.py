@@ -1,0 +1,170 @@
+"""From settings to what runs: the model, what computes it, the settings of each step, the workers."""
+
+import logging
+from dataclasses import dataclass, replace
+
+from cluster.actors import DataflowSpec
+from cluster.memory import plan_memory
+from cluster.pools import decoders_for, plan_pools
+from cluster.session import Session
+from jobs.settings import JobSettings
+from pipeline.backend import DetectSettings
+from pipeline.decode import DecodeSettings
+from pipeline.demux import DemuxSettings
+from pipeline.errors import ConfigError
+from pipeline.part import LogSettings
+from pipeline.run_folder import MadeWith, RunFolder
+from pipeline.standin_backend import CLASS_NAMES, STAND_IN, stand_in_weights
+from pipeline.tables import Provenance
+from pipeline.tail import Tail
+from pipeline.weights import Weights, class_ids, convert, find_weights
+
+log = logging.getLogger(__name__)
+_MB = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The weights, and the names of their classes."""
+
+    weights: Weights
+    class_names: tuple[str, ...]
+
+
+def find_model(settings: JobSettings) -> Model:
+    """Return the model that the settings name.
+
+    Raises:
+        ConfigError: It is not there or not trusted, or lacks a wanted class.
+    """
+    if settings.model == STAND_IN:
+        model = Model(weights=stand_in_weights(), class_names=CLASS_NAMES)
+    else:
+        weights = find_weights(settings.model, trust=settings.trust_weights)
+        model = Model(weights=weights, class_names=convert(weights).class_names)
+    class_ids(model.class_names, settings.classes)
+    return model
+
+
+def known_hardware(settings: JobSettings, made_with: MadeWith | None) -> MadeWith | None:
+    """Return what will compute the detections, as far as that is known before the cluster is.
+
+    An output goes on with what it began with, unless the settings ask for something else.
+    """
+    device = settings.device
+    if device == "auto":
+        if made_with is None:
+            return None
+        if settings.precision == "auto" and (made_with.backend == STAND_IN) == _stands_in(settings):
+            return made_with
+        device = made_with.device
+    return _hardware(settings, device)
+
+
+def _stands_in(settings: JobSettings) -> bool:
+    return settings.model == STAND_IN
+
+
+def _hardware(settings: JobSettings, device: str) -> MadeWith:
+    if _stands_in(settings):
+        return MadeWith(device="cpu", backend=STAND_IN, precision="fp32")
+    backend, precision = ("torch", "fp16") if device == "cuda" else ("openvino", "fp32")
+    if settings.precision != "auto":
+        precision = settings.precision
+    return MadeWith(device=device, backend=backend, precision=precision)
+
+
+def choose_hardware(
+    settings: JobSettings, session: Session, made_with: MadeWith | None
+) -> MadeWith:
+    """Turn "auto" into what is there; never into something else than was asked for, or begun with.
+
+    Raises:
+        ConfigError: CUDA is asked for, or the output was begun with it, and no node has it.
+    """
+    gpus = sum(node.gpus for node in session.nodes)
+    hardware = known_hardware(settings, made_with)
+    if hardware is None:
+        return _hardware(settings, "cuda" if gpus else "cpu")
+    if hardware.device == "cuda" and not gpus:
+        if settings.device == "cuda":
+            raise ConfigError("device = 'cuda': no node of the cluster has a GPU; use --device cpu")
+        raise ConfigError(
+            f"the detections of this output were made with {made_with}, and no node has a GPU: "
+            "join a cluster that has, or give --device cpu to make all of them again"
+        )
+    if hardware == made_with and hardware.device == "cpu" and gpus and settings.device == "auto":
+        log.info("This output was begun on a CPU and goes on so; --device cuda makes it again")
+    return hardware
+
+
+def evidence_hash(settings: JobSettings, model: Model, hardware: MadeWith) -> str:
+    """Return the hash of the model and of all settings that change detections."""
+    return settings.evidence_hash(
+        model=model.weights.sha256, backend=hardware.backend, precision=hardware.precision
+    )
+
+
+def provenance(
+    settings: JobSettings, model: Model, hardware: MadeWith | None, run_id: str
+) -> Provenance:
+    """Return what the files' footers say; before there is hardware, no hash of it."""
+    config_hash = ""
+    if hardware is not None:
+        config_hash = settings.result_hash(evidence_hash(settings, model, hardware))
+    return Provenance(run_id=run_id, config_hash=config_hash, model_hash=model.weights.sha256)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One start of a run: its settings, and where and with what it works."""
+
+    settings: JobSettings
+    model: Model
+    folder: RunFolder
+    attempt_id: str
+
+
+def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Session) -> DataflowSpec:
+    """Put together what runs: the settings of each step, and the workers."""
+    settings, model = start.settings, start.model
+    least_cpus = min(node.cpus for node in session.nodes)
+    memory = plan_memory(settings.memory_limit_mb, decoders_for(least_cpus, hardware.device))
+    pools = plan_pools(
+        list(session.nodes),
+        hardware.device,
+        cameras=len(tails),
+        decoders=memory.decoders,
+        detectors=settings.detectors or None,
+        drivers=settings.shard_of[1],
+    )
+    return DataflowSpec(
+        tails=tails,
+        demux=DemuxSettings(stride=settings.stride),
+        decode=DecodeSettings(
+            batch_size=settings.batch_size, ahead_bytes=memory.ahead_bytes, fault=settings.fault
+        ),
+        detect=DetectSettings(
+            weights=model.weights,
+            classes=settings.classes,
+            confidence=settings.confidence,
+            backend=hardware.backend,
+            device=hardware.device,
+            precision=hardware.precision,
+            threads=pools.threads,
+            batch_size=settings.batch_size,
+            fault=settings.fault,
+        ),
+        log=LogSettings(
+            output=start.folder.path,
+            track=replace(settings.track, tracker=settings.tracker),
+            class_names=model.class_names,
+            provenance=provenance(settings, model, hardware, start.folder.run_id),
+            track_hash=settings.track_hash(),
+            attempt_id=start.attempt_id,
+            part_bytes=settings.part_mb * _MB,
+        ),
+        pools=pools,
+        memory=memory,
+        failure_limit=settings.failure_limit,
+    )

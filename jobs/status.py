@@ -1,0 +1,138 @@
+"""`footfall status`: what of an output is done, what failed, what is left."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.console import printable, wide_console
+from jobs.exits import EXIT_OK, ending
+from jobs.results import read_survey_failures
+from pipeline.holdings import FootageResult, add_up, read_wanted
+from pipeline.lease import workers
+from pipeline.ledger import CameraLedger, cameras_of
+from pipeline.run_folder import find_run
+from pipeline.staging import staged_frames
+
+_COLUMNS = ("recording", "track", "camera", "state", "frames", "failed", "left")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Where one video track of one recording stands.
+
+    Attributes:
+        state: "done", "partial", "failed", "begun", "waiting", or "unreadable".
+        left: Frames to look at, as far as the container told.
+    """
+
+    source_uri: str
+    video_track: int | None
+    camera_id: str
+    state: str
+    frames: int = 0
+    failed: int = 0
+    left: int = 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Say what of an output is done, what failed and what is left, by recording and video track."""
+    parser = argparse.ArgumentParser(prog="footfall status", description=main.__doc__)
+    parser.add_argument("output", metavar="OUTPUT", help="folder of the tables")
+    options = parser.parse_args(arguments)
+    return ending("status", lambda: _status(options.output))
+
+
+def _status(output: str) -> int:
+    run = find_run(output)
+    lines = sorted(
+        survey_output(run.path), key=lambda line: (line.source_uri, line.video_track or 0)
+    )
+    console = wide_console()
+    show(console, lines)
+    for worker in workers(run.path):
+        console.print(f"At work: {printable(str(worker))}", soft_wrap=True)
+    console.print(f"Run {run.run_id[:12]}: " + _sum_up(lines), soft_wrap=True)
+    return EXIT_OK
+
+
+def survey_output(output: Path) -> Iterator[Line]:
+    """Yield where each video track stands that was asked for, or is in the ledger."""
+    committed = {
+        key: result
+        for camera_id in cameras_of(output)
+        for key, result in add_up(CameraLedger(output, camera_id).parts()).items()
+    }
+    wanted = {(row["source_uri"], row["video_track"]): row for row in read_wanted(output)}
+    staged = staged_frames(output, {key: r.segments for key, r in committed.items()})
+    for key in {**wanted, **committed}:
+        row = wanted.get(key)
+        camera_id = row["camera_id"] if row else committed[key].camera_id
+        nothing = FootageResult(camera_id=camera_id, source_uri=key[0], video_track=key[1])
+        yield _line(
+            committed.get(key, nothing),
+            staged.get((camera_id, *key), 0),
+            row["expected_frames"] if row else 0,
+        )
+    for failure in read_survey_failures(output):
+        yield Line(
+            source_uri=failure["source_uri"],
+            video_track=failure["video_track"],
+            camera_id="",
+            state="unreadable",
+        )
+
+
+def _line(result: FootageResult, staged: int, expected: int) -> Line:
+    frames = result.frames + staged
+    states = {"completed": "done", "unfinished": "begun" if frames else "waiting"}
+    left = 0 if result.is_ended else max(0, expected - frames - result.frames_failed)
+    return Line(
+        source_uri=result.source_uri,
+        video_track=result.video_track,
+        camera_id=result.camera_id,
+        state=states.get(result.status, result.status),
+        frames=frames,
+        failed=result.frames_failed,
+        left=left,
+    )
+
+
+def show(console: Console, lines: Sequence[Line]) -> None:
+    """Print a table of where the video tracks stand."""
+    table = Table(box=None, pad_edge=False)
+    for column in _COLUMNS:
+        right = column in ("track", "frames", "failed", "left")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for line in lines:
+        track = "" if line.video_track is None else str(line.video_track)
+        cells = (
+            line.source_uri, track, line.camera_id, line.state,
+            str(line.frames), str(line.failed), str(line.left),
+        )  # fmt: skip
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    console.print(table)
+
+
+def _sum_up(lines: Sequence[Line]) -> str:
+    tracks = [line for line in lines if line.state != "unreadable"]
+    done = sum(line.state == "done" for line in tracks)
+    parts = [
+        f"{done} of {len(tracks)} video track(s) done",
+        f"{sum(line.frames for line in lines)} frames looked at",
+        f"{sum(line.failed for line in lines)} failed",
+        f"about {sum(line.left for line in lines)} left",
+    ]
+    for state in ("partial", "failed", "begun", "waiting", "unreadable"):
+        if count := sum(line.state == state for line in lines):
+            parts.append(f"{count} {state}")
+    return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
