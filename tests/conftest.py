@@ -1,5 +1,6 @@
-"""One Ray for the whole suite, joined by every test that needs one, and the footage they share."""
+"""One Ray for the whole suite, the runs that tests start on it, and the footage they share."""
 
+import json
 import os
 import shutil
 import socket
@@ -11,9 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import psutil
 import pytest
+from rich.console import Console
+
+from jobs.backfill import run_job
+from jobs.results import RunEnd
+from jobs.settings import JobSettings
+from jobs.soak_footage import film
+from pipeline.standin_backend import STAND_IN
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -91,3 +101,75 @@ def footage() -> Path:
             pytest.fail(f"no footage in {FOOTAGE}, and FAIL_WITHOUT_FOOTAGE=1")
         pytest.skip(f"no footage in {FOOTAGE}")
     return FOOTAGE
+
+
+# Which run wrote a row, and from which file, may differ between runs that are to be equal.
+ROWS = (
+    "select * exclude (source_uri, camera_id, video_track) "
+    "from read_parquet(?, hive_partitioning=true)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A finished job: its exit code, its summary and its tables."""
+
+    output: Path
+    exit_code: int
+    summary: dict[str, Any]
+
+    def glob(self, table: str) -> str:
+        return f"{self.output}/{table}/**/*.parquet"
+
+    def query(self, table: str, select: str = "select *", where: str = "") -> list[tuple[Any, ...]]:
+        sql = f"{select} from read_parquet(?, hive_partitioning=true) {where}"
+        return duckdb.execute(sql, [self.glob(table)]).fetchall()
+
+    def rows(self, table: str, camera_id: str | None = None) -> list[tuple[Any, ...]]:
+        """Return a table's rows, sorted, of one camera or of all."""
+        where = "" if camera_id is None else f" where camera_id = '{camera_id}'"
+        return sorted(map(repr, duckdb.execute(ROWS + where, [self.glob(table)]).fetchall()))
+
+    def tracks(self) -> dict[int, dict[str, Any]]:
+        """Return the summary of the only recording, by video track."""
+        (recording,) = self.summary["recordings"]
+        return {track["video_track"]: track for track in recording["video_tracks"]}
+
+
+@pytest.fixture
+def run(ray_head: RayHead, tmp_path: Path) -> Callable[..., Job]:
+    """Run a job in this process, on the suite's Ray."""
+
+    def run_one(*inputs: Path | str, **settings: Any) -> Job:
+        output = tmp_path / settings.pop("name", "out")
+        end: RunEnd = run_job(
+            JobSettings(
+                input=tuple(map(str, inputs)),
+                output=str(output),
+                address=ray_head.address,
+                **settings,
+            ),
+            Console(quiet=True),
+        )
+        summary = json.loads((output / "summary.json").read_text())
+        return Job(output=output, exit_code=end.exit_code, summary=summary)
+
+    return run_one
+
+
+@pytest.fixture
+def fast_run(run: Callable[..., Job]) -> Callable[..., Job]:
+    """Run a job with the stand-in for a detector, and small parts."""
+
+    def run_one(*inputs: Path | str, **settings: Any) -> Job:
+        return run(*inputs, **{"model": STAND_IN, "image_size": 320, "part_mb": 0.02, **settings})
+
+    return run_one
+
+
+@pytest.fixture(scope="session")
+def walkers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a recording of two video tracks, 300 frames each, of bright things that walk."""
+    path = tmp_path_factory.mktemp("walkers") / "walkers.mkv"
+    film(path, [1, 2], first=0, frames=300)
+    return path

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.camera_log import CameraLog, LogSettings
+from pipeline.camera_log import CameraLog, Gain
+from pipeline.holdings import add_up
+from pipeline.ledger import CameraLedger
 from pipeline.letterbox import fit
+from pipeline.part import LogSettings
 from pipeline.records import (
     Detections,
     Failure,
@@ -22,6 +25,7 @@ from pipeline.records import (
     VideoTrack,
 )
 from pipeline.tables import Provenance
+from pipeline.tail import Tail
 from pipeline.track import TrackSettings
 
 RATE_FPS = 25
@@ -47,20 +51,37 @@ def footage(camera_id="door", sequence=0, *, start_time=None):
         ),
         letterbox=fit(1280, 720, 640),
         start_time=start_time,
+        evidence_id=f"{camera_id}{sequence}",
     )
 
 
 def camera_log(output, *footages):
+    tail = Tail(
+        camera_id=footages[0].key.camera_id, footages=footages, stops=(None,) * len(footages)
+    )
     return CameraLog(
-        footages,
+        tail,
         LogSettings(
             output=output,
             track=TrackSettings(buffer_s=1.2, carry_over_s=2.0),
             class_names=("person",),
             provenance=Provenance(run_id="r", config_hash="c", model_hash="m"),
+            track_hash="t",
             attempt_id="a",
+            part_bytes=1e9,
         ),
     )
+
+
+def results_of(output, camera_id="door"):
+    """Return what the ledger has of each of a camera's footages, in their order."""
+    return list(add_up(CameraLedger(output, camera_id).parts()).values())
+
+
+def closed(log, output):
+    """Close a log, and return what it came to."""
+    log.close()
+    return results_of(output)
 
 
 def walkers(time_s):
@@ -128,7 +149,7 @@ def in_order(tmp_path_factory):
     log = camera_log(output, *two_recordings())
     for arrival in [a for each in two_recordings() for a in whole(each)]:
         log.push(arrival)
-    assert [result.status for result in log.close()] == ["completed", "completed"]
+    assert [result.status for result in closed(log, output)] == ["completed", "completed"]
     return {table: rows(output, table) for table in TABLES}
 
 
@@ -158,9 +179,9 @@ def test_tables_are_equal_row_for_row_whatever_the_split_and_the_order(
 ):
     output = tmp_path_factory.mktemp("mixed")
     log = camera_log(output, *two_recordings())
-    logged = sum(log.push(arrival) for arrival in arrivals)
-    assert logged == 2 * FRAMES
-    assert [result.status for result in log.close()] == ["completed", "completed"]
+    gain = sum((log.push(arrival) for arrival in arrivals), Gain())
+    assert gain == Gain(frames=2 * FRAMES, segments=2 * SEGMENTS)
+    assert [result.status for result in closed(log, output)] == ["completed", "completed"]
     for table in TABLES:
         assert rows(output, table) == in_order[table]
 
@@ -184,6 +205,8 @@ def test_two_cameras_in_one_process_count_their_tracks_from_1_each(tmp_path):
     for pair in zip(*(arrivals for _, arrivals in logs), strict=True):
         for (log, _), arrival in zip(logs, pair, strict=True):
             log.push(arrival)
+    for log, _ in logs:
+        log.close()
     for camera in (door, yard):
         assert track_ids(tmp_path, camera.source_uri) == {1, 2, 3, 4}
 
@@ -225,7 +248,7 @@ def test_a_segment_that_never_came_is_a_failure_and_what_came_before_it_is_kept(
     log = camera_log(tmp_path, door)
     for arrival in whole(door, segments=[0, 1]):
         log.push(arrival)
-    (result,) = log.close()
+    (result,) = closed(log, tmp_path)
     assert (result.status, result.frames) == ("partial", 2 * SEGMENT_FRAMES)
     (failure,) = result.failures
     assert "segment 2" in failure.message
@@ -235,7 +258,7 @@ def test_a_segment_that_never_came_is_a_failure_and_what_came_before_it_is_kept(
 
 def test_a_footage_of_which_nothing_came_has_failed(tmp_path):
     log = camera_log(tmp_path, footage())
-    (result,) = log.close()
+    (result,) = closed(log, tmp_path)
     assert (result.status, result.frames, len(result.failures)) == ("failed", 0, 1)
     assert "end never came" in result.failures[0].message
 
@@ -248,15 +271,18 @@ def test_a_segment_that_was_set_aside_is_counted_and_the_rest_is_logged(tmp_path
     gap = Gap(stretch=stretch(door, 1, 10, SEGMENT_FRAMES), failure=why)
     log = camera_log(tmp_path, door)
     arrivals = [detect(door, 1, 0, 10), gap, *whole(door, segments=[0, 2])]
-    assert sum(log.push(arrival) for arrival in arrivals) == FRAMES
-    (result,) = log.close()
+    gain = sum((log.push(arrival) for arrival in arrivals), Gain())
+    assert gain == Gain(
+        frames=FRAMES - SEGMENT_FRAMES, segments=SEGMENTS, failed=1, lost=SEGMENT_FRAMES
+    )
+    (result,) = closed(log, tmp_path)
     assert (result.status, result.frames) == ("partial", 2 * SEGMENT_FRAMES)
     assert (result.frames_failed, [f.message for f in result.failures]) == (25, ["it died"])
     numbers = {row["frame_index"] for row in rows(tmp_path, "detections")}
     assert numbers == {*range(25), *range(50, 75)}
 
 
-def test_a_footage_is_visible_only_once_it_is_whole_and_leaves_no_partial_file(tmp_path):
+def test_a_footage_is_visible_only_once_its_part_is_whole_and_leaves_no_partial_file(tmp_path):
     door, later = footage(), footage(sequence=1)
     log = camera_log(tmp_path, door, later)
     *segments, end = whole(door)
@@ -266,12 +292,16 @@ def test_a_footage_is_visible_only_once_it_is_whole_and_leaves_no_partial_file(t
     assert log.finished == 0
     log.push(end)
     assert log.finished == 1
-    assert {row["source_uri"] for row in rows(tmp_path, "detections")} == {door.source_uri}
+    assert files(tmp_path, "*.parquet") == []
     log.push(whole(later)[-1])
     assert log.finished == 2
+    assert {row["source_uri"] for row in rows(tmp_path, "detections")} == {
+        door.source_uri,
+        later.source_uri,
+    }
     log.close()
     assert files(tmp_path, "*.partial") == []
-    assert {name.split("/")[0] for name in files(tmp_path)} == {*TABLES, "metrics"}
+    assert {name.split("/")[0] for name in files(tmp_path)} == {*TABLES, "metrics", "ledger"}
 
 
 def test_what_came_whole_behind_a_lost_segment_is_logged_when_the_log_is_closed(tmp_path):
@@ -279,7 +309,7 @@ def test_what_came_whole_behind_a_lost_segment_is_logged_when_the_log_is_closed(
     log = camera_log(tmp_path, first, second)
     for arrival in (*whole(first, segments=[1, 2]), *whole(second)):
         log.push(arrival)
-    lost, kept = log.close()
+    lost, kept = closed(log, tmp_path)
     assert (lost.status, lost.frames) == ("partial", 2 * SEGMENT_FRAMES)
     assert [failure.message for failure in lost.failures] == ["segment 0 never came"]
     assert (kept.status, kept.frames, kept.failures) == ("completed", FRAMES, [])
@@ -290,8 +320,7 @@ def test_an_empty_table_is_filed_under_the_date_on_which_its_footage_began(tmp_p
     log = camera_log(tmp_path, door)
     for arrival in whole(door, people=lambda time_s: []):  # noqa: ARG005
         log.push(arrival)
-    (result,) = log.close()
+    (result,) = closed(log, tmp_path)
     assert (result.status, result.movements) == ("completed", 0)
-    assert {path.split("/")[2] for path in files(tmp_path) if "camera_id" in path} == {
-        "date=2026-01-15"
-    }
+    for table in TABLES:
+        assert {path.split("/")[1] for path in files(tmp_path / table)} == {"date=2026-01-15"}

@@ -23,14 +23,17 @@ nodes = st.lists(
     cameras=st.integers(1, 1000),
     decoders=st.integers(1, 64),
     detectors=st.none() | st.integers(1, 16),
+    drivers=st.integers(1, 16),
 )
 def test_no_two_steps_ask_for_the_same_share_so_that_ray_fuses_none(
-    nodes: list[Node], cameras: int, decoders: int, detectors: int | None
+    nodes: list[Node], cameras: int, decoders: int, detectors: int | None, drivers: int
 ) -> None:
     for device in ("cpu", "cuda"):
         if device == "cuda" and not any(node.gpus for node in nodes):
             continue
-        pools = plan_pools(nodes, device, cameras=cameras, decoders=decoders, detectors=detectors)
+        pools = plan_pools(
+            nodes, device, cameras=cameras, decoders=decoders, detectors=detectors, drivers=drivers
+        )
         shares = [pools.demux.cpus, pools.decode.cpus, pools.detect.cpus]
         assert len(set(shares)) == 3
         assert all(share > 0 for share in shares)

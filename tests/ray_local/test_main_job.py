@@ -111,7 +111,7 @@ def test_files_say_what_made_them_and_the_settings_can_be_used_again(
     }  # fmt: skip
     import argparse
 
-    from jobs.settings import add_options, resolve
+    from jobs.options import add_options, resolve
 
     parser = argparse.ArgumentParser()
     add_options(parser)

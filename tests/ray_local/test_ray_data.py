@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 import ray
 
-from cluster.dataflow import _Actors, build
+from cluster.actors import Actors
+from cluster.dataflow import build
 from cluster.memory import apply_to_ray_data, store_bytes
 from cluster.pools import PUSH_ROWS
 from cluster.rows import from_rows
 from cluster.session import open_session
-from jobs.backfill import describe, find_model
+from jobs.progress import prepare_all
 from jobs.settings import JobSettings
+from jobs.spec import Start, choose_hardware, describe, find_model
 from jobs.survey import survey
-from pipeline.ledger import open_run
 from pipeline.records import Detections, FootageEnd
+from pipeline.run_folder import open_run
 from pipeline.warmup import WARM_UP_KEY
 
 pytestmark = [pytest.mark.ray, pytest.mark.footage]
@@ -28,12 +30,20 @@ def graph(ray_head: Any, eight_segments: Path, tmp_path: Path) -> Iterator[tuple
     """Run the graph of the job over 8 segments; give the dataset and the blocks that came out."""
     settings = JobSettings(input=(str(eight_segments),), output=str(tmp_path / uuid.uuid4().hex))
     with open_session(store_bytes(settings.memory_limit_mb), ray_head.address) as session:
-        found, model = survey(settings), find_model(settings)
-        spec = describe(settings, found, model, session, open_run(settings.output))
+        start = Start(
+            settings=settings,
+            model=find_model(settings),
+            folder=open_run(settings.output),
+            attempt_id="a",
+        )
+        hardware = choose_hardware(settings, session, None)
+        standing = prepare_all(start, survey(settings), hardware, retry=False)
+        spec = describe(start, hardware, standing.tails, session)
         apply_to_ray_data(spec.memory, len(session.nodes))
-        actors = _Actors(spec, session)
+        actors = Actors(spec, session)
         ray.get(actors.supervisor.open_gate.remote())
-        dataset = build(spec, actors.supervisor)
+        cuts = spec.cuts(actors.missing())
+        dataset = build(spec, cuts, actors.supervisor, warm_up=True)
         batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow")
         blocks = [list(from_rows(block)) for block in batches]
         yield dataset, blocks

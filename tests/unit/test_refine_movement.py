@@ -33,7 +33,11 @@ def person(x, y, *, track_id=1, class_id=0):
 def frame(number, *seen, time_s=None):
     time_s = number / RATE_FPS if time_s is None else time_s
     return TrackedFrame(
-        frame_index=number, pts_s=10.0 + time_s, time_s=time_s, observations=list(seen)
+        footage=FOOTAGE,
+        frame_index=number,
+        pts_s=10.0 + time_s,
+        time_s=time_s,
+        observations=list(seen),
     )
 
 
@@ -46,7 +50,7 @@ def refine(frames):
 def log_of(frames, end_s=HORIZON_S):
     """Return the rows of `movements` and of `tracks`, once all has ended."""
     log = MovementLog(MovementSettings(class_names=("person", "dog"), end_s=end_s))
-    rows = log.rows(FOOTAGE, frames)
+    rows = log.rows(frames)
     return rows.to_pylist(), log.ended(all_of_them=True).to_pylist()
 
 
@@ -200,10 +204,10 @@ def test_a_path_ends_where_the_track_was_seen_last():
 
 def test_a_track_ends_once_it_was_not_seen_for_longer_than_the_buffer_and_is_told_once():
     log = MovementLog(MovementSettings(class_names=("person",), end_s=HORIZON_S))
-    log.rows(FOOTAGE, [frame(0, person(100, 300, track_id=1), person(500, 300, track_id=2))])
-    log.rows(FOOTAGE, [frame(i, person(500, 300, track_id=2)) for i in range(1, 31)])
+    log.rows([frame(0, person(100, 300, track_id=1), person(500, 300, track_id=2))])
+    log.rows([frame(i, person(500, 300, track_id=2)) for i in range(1, 31)])
     assert log.ended().num_rows == 0
-    log.rows(FOOTAGE, [frame(31, person(500, 300, track_id=2))])
+    log.rows([frame(31, person(500, 300, track_id=2))])
     assert log.ended().column("track_id").to_pylist() == [1]
     assert log.ended(all_of_them=True).column("track_id").to_pylist() == [2]
     assert log.ended(all_of_them=True).num_rows == 0

@@ -7,7 +7,9 @@ from time import tzset
 
 import pytest
 
-from jobs.settings import JobSettings, add_options, resolve
+from cluster.supervisor import FailureLimit
+from jobs.options import add_options, resolve
+from jobs.settings import JobSettings
 from pipeline.errors import ConfigError
 from pipeline.track import TrackSettings
 
@@ -70,9 +72,12 @@ def test_every_setting_can_be_given_on_the_command_line_and_in_the_file(tmp_path
         until="2026-01-16",
         hours="22:00-06:00",
         limit=7,
+        shard="1/4",
+        part_mb=16.0,
+        max_failed_segments="5%",
+        partial_ok=True,
         detectors=1,
         address="auto",
-        overwrite=True,
         trust_weights=True,
     )
     options = [
@@ -81,8 +86,8 @@ def test_every_setting_can_be_given_on_the_command_line_and_in_the_file(tmp_path
         *("--memory-limit-mb", "500", "--device", "cpu", "--precision", "fp32"),
         *("--confidence", "0.25", "--image-size", "960", "--stride", "2", "--cameras", "/c.toml"),
         *("--from", "2026-01-15T09:00", "--to", "2026-01-16", "--hours", "22:00-06:00"),
-        *("--limit", "7", "--detectors", "1", "--address", "auto"),
-        *("--overwrite", "--trust-weights"),
+        *("--limit", "7", "--shard", "1/4", "--part-mb", "16", "--max-failed-segments", "5%"),
+        *("--partial-ok", "--detectors", "1", "--address", "auto", "--trust-weights"),
     ]
     assert settings_of(*options) == wanted
     assert settings_of(*config(tmp_path, wanted.to_toml())) == wanted
@@ -127,6 +132,11 @@ def test_resolved_settings_can_be_read_back_from_their_file(tmp_path, settings):
         ("[track]\nbuffer_s = 'long'", "track.buffer_s = 'long'"),
         ("[track]\nbuffer_s = -1", "track.buffer_s = -1"),
         ("batch_size =", "job.toml"),
+        ("shard = 1", "shard = 1"),
+        ("part_mb = true", "part_mb = True"),
+        ("partial_ok = 1", "partial_ok = 1"),
+        ("max_failed_segments = true", "max_failed_segments = 'True'"),
+        ("max_failed_segments = 1.5", "max_failed_segments = '1.5'"),
     ],
 )
 def test_an_unknown_key_or_a_wrong_type_in_the_file_is_named(tmp_path, text, named):
@@ -159,10 +169,26 @@ def test_an_unknown_key_or_a_wrong_type_in_the_file_is_named(tmp_path, text, nam
         ("--hours", "9-17"),
         ("--hours", "09:00"),
         ("--hours", "09:00-12:00-13:00"),
+        ("--shard", "4/4"),
+        ("--shard", "0/0"),
+        ("--shard", "-1/4"),
+        ("--shard", "1"),
+        ("--shard", "a/b"),
+        ("--part-mb", "0"),
+        ("--part-mb", "nan"),
+        ("--part-mb", "big"),
+        ("--max-failed-segments", "few"),
+        ("--max-failed-segments", "-1"),
+        ("--max-failed-segments", "1.5"),
+        ("--max-failed-segments", "0%"),
+        ("--max-failed-segments", "100%"),
+        ("--max-failed-segments", "nan%"),
+        ("--max-failed-segments", "inf"),
     ],
 )
 def test_an_impossible_value_is_named_with_its_key(arguments):
     option, value = arguments
+    arguments = (f"{option}={value}",)
     key = option.removeprefix("--").replace("-", "_")
     with pytest.raises(ConfigError, match=rf"^{key}\b.*{re.escape(value)}"):
         settings_of(*arguments)
@@ -172,6 +198,7 @@ def test_an_impossible_value_is_named_with_its_key(arguments):
     ("arguments", "named"),
     [
         (("--camera-id", "a", "--cameras", "c.toml"), ("camera_id", "cameras")),
+        (("--shard", "0/2", "--overwrite"), ("shard", "overwrite")),
         (("--from", "2026-01-15", "--to", "2026-01-15"), ("from", "to")),
         (("--from", "2026-01-15T10:00+02:00", "--to", "2026-01-15T08:00"), ("from", "to")),
     ],
@@ -212,24 +239,74 @@ def test_hours_are_two_times_of_day():
     assert settings_of().daily_hours is None
 
 
+@pytest.mark.parametrize(
+    ("told", "limit"),
+    [
+        ("20", FailureLimit(most=20)),
+        ("0", FailureLimit(most=0)),
+        ("1", FailureLimit(most=1)),
+        ("0.5", FailureLimit(most=0.5, is_share=True)),
+        ("50%", FailureLimit(most=0.5, is_share=True)),
+        (" 2.5% ", FailureLimit(most=0.025, is_share=True)),
+        ("", None),
+    ],
+)
+def test_failed_segments_are_limited_by_a_number_or_by_a_share(told, limit):
+    assert settings_of("--max-failed-segments", told).failure_limit == limit
+
+
+@pytest.mark.parametrize(
+    ("told", "limit"),
+    [("20", FailureLimit(most=20)), ("0.25", FailureLimit(most=0.25, is_share=True))],
+)
+def test_in_the_file_the_limit_of_failed_segments_may_be_a_plain_number(tmp_path, told, limit):
+    named = config(tmp_path, f"max_failed_segments = {told}")
+    assert settings_of(*named).failure_limit == limit
+
+
+def test_a_shard_is_one_of_n_from_0_and_without_one_a_run_is_all_of_it():
+    assert settings_of().shard_of == (0, 1)
+    assert [settings_of("--shard", f"{i}/3").shard_of for i in range(3)] == [(0, 3), (1, 3), (2, 3)]
+    assert settings_of("--shard", "0/1", "--overwrite").overwrite
+
+
+def test_partial_ok_is_off_unless_it_is_asked_for():
+    assert not settings_of().partial_ok
+    assert settings_of("--partial-ok").partial_ok
+
+
 def test_video_tracks_are_all_or_sorted_numbers():
     assert settings_of().wanted_tracks is None
     assert settings_of("--video-tracks", "2, 0,2").wanted_tracks == (0, 2)
 
 
-def test_the_hash_changes_with_what_changes_results_and_with_nothing_else():
-    plain = JobSettings().result_hash(model="f59b")
-    same = JobSettings(output="/o", input=("/a",), batch_size=3, memory_limit_mb=500, limit=2)
-    assert same.result_hash(model="f59b") == plain
-    others = [
+def hashes(settings):
+    """Return the hashes of what makes detections, of what makes tracks of them, and of both."""
+    evidence = settings.evidence_hash(model="f59b")
+    return evidence, settings.track_hash(), settings.result_hash(evidence)
+
+
+def test_the_hashes_change_with_what_changes_results_and_with_nothing_else():
+    plain = JobSettings()
+    same = [
+        JobSettings(output="/o", input=("/a",), batch_size=3, memory_limit_mb=500, limit=2),
+        JobSettings(shard="1/2", part_mb=1, max_failed_segments="3", partial_ok=True),
+    ]
+    assert {hashes(settings) for settings in same} == {hashes(plain)}
+    detected = [
         JobSettings(confidence=0.2),
         JobSettings(classes=("dog",)),
         JobSettings(image_size=960),
         JobSettings(stride=2),
-        JobSettings(track=TrackSettings(buffer_s=3.0)),
     ]
-    hashes = {settings.result_hash(model="f59b") for settings in others}
-    assert len({plain, JobSettings().result_hash(model="0000"), *hashes}) == 7
+    tracked = JobSettings(track=TrackSettings(buffer_s=3.0))
+    for settings in detected:
+        assert hashes(settings)[0] != hashes(plain)[0]
+        assert hashes(settings)[1] == hashes(plain)[1]
+    assert hashes(tracked)[0] == hashes(plain)[0]
+    assert hashes(tracked)[1] != hashes(plain)[1]
+    assert len({hashes(settings)[2] for settings in (plain, tracked, *detected)}) == 6
+    assert plain.evidence_hash(model="0000") != hashes(plain)[0]
 
 
 @pytest.mark.parametrize(

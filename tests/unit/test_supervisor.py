@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from cluster.memory import MIB, check_memory_limit, plan_memory
 from cluster.rows import SCHEMA, from_rows, to_row
-from cluster.supervisor import AttemptKey, Attempts, Supervisor
+from cluster.supervisor import (
+    STRANDED_AFTER_S,
+    AttemptKey,
+    Attempts,
+    FailureLimit,
+    Stranded,
+    Supervisor,
+)
+from pipeline.camera_log import Gain
+from pipeline.errors import StepError
 from pipeline.letterbox import fit
 from pipeline.records import Failure, FootageEnd, FootageKey, FrameBatch, Gap, Stretch
 
@@ -56,15 +65,51 @@ def test_a_job_is_warm_after_its_warm_ups_and_adds_up_what_is_logged():
     async def job():
         supervisor = Supervisor(warm_ups=2, weights=b"w", is_alive=lambda _: True)
         await supervisor.warmed_up()
-        await supervisor.logged(10, 0)
+        await supervisor.logged(Gain(frames=10, segments=1))
         before = await supervisor.progress()
         await supervisor.warmed_up()
-        await supervisor.logged(15, 2)
+        await supervisor.logged(Gain(frames=15, segments=2))
         return before, await supervisor.progress()
 
     before, after = asyncio.run(job())
-    assert (before.is_warm, before.frames, before.finished) == (False, 10, 0)
-    assert (after.is_warm, after.frames, after.finished) == (True, 25, 2)
+    assert (before.is_warm, before.frames) == (False, 10)
+    assert (after.is_warm, after.frames) == (True, 25)
+
+
+@pytest.mark.parametrize(
+    ("limit", "gain", "stops"),
+    [
+        (FailureLimit(most=3), Gain(segments=3, failed=3), False),
+        (FailureLimit(most=3), Gain(segments=4, failed=4), True),
+        (FailureLimit(most=0), Gain(segments=1, failed=1), True),
+        (FailureLimit(most=0), Gain(segments=1000, failed=0), False),
+        (FailureLimit(most=0.5, is_share=True), Gain(segments=9, failed=9), False),
+        (FailureLimit(most=0.5, is_share=True), Gain(segments=10, failed=6), True),
+        (FailureLimit(most=0.5, is_share=True), Gain(segments=10, failed=5), False),
+        (FailureLimit(most=0.01, is_share=True), Gain(segments=1000, failed=10), False),
+        (FailureLimit(most=0.01, is_share=True), Gain(segments=1000, failed=11), True),
+    ],
+)
+def test_a_job_stops_when_more_segments_failed_than_allowed_and_a_share_needs_ten(
+    limit, gain, stops
+):
+    if stops:
+        with pytest.raises(StepError, match=f"{gain.failed} of {gain.segments} segments"):
+            limit.check(gain)
+    else:
+        limit.check(gain)
+
+
+def test_failures_add_up_over_all_that_is_logged_until_the_job_stops():
+    async def job(limit):
+        supervisor = Supervisor(warm_ups=0, weights=b"", is_alive=lambda _: True, limit=limit)
+        for _ in range(3):
+            await supervisor.logged(Gain(frames=10, segments=1, failed=1))
+
+    asyncio.run(job(None))
+    asyncio.run(job(FailureLimit(most=3)))
+    with pytest.raises(StepError, match="3 of 3 segments"):
+        asyncio.run(job(FailureLimit(most=2)))
 
 
 def test_footage_waits_at_the_gate_until_it_is_opened():
@@ -184,3 +229,20 @@ def test_a_segment_given_up_for_one_batch_is_given_up_for_all():
     assert counts == [0, 1, 2, 3]
     assert attempts.begin(work(step="detect", start=20), "node") == 3
     assert attempts.begin(work(segment=1, step="detect", start=20), "node") == 0
+
+
+def test_a_detector_without_a_node_is_given_up_once_and_only_when_it_found_no_other_in_time():
+    alive, now = {"a", "b"}, [0.0]
+    stranded = Stranded(lambda node: node in alive, lambda: now[0])
+    for name, node in (("one", "a"), ("two", "a"), ("three", "b")):
+        stranded.enlist(name, f"handle of {name}", node)
+    assert stranded.given_up() == []
+    alive.discard("a")
+    assert stranded.given_up() == []
+    # One of them finds a place on the other node; the second waits in vain.
+    now[0] = STRANDED_AFTER_S - 1
+    stranded.enlist("one", "handle of one", "b")
+    assert stranded.given_up() == []
+    now[0] = STRANDED_AFTER_S + 1
+    assert stranded.given_up() == ["handle of two"]
+    assert stranded.given_up() == []

@@ -1,6 +1,9 @@
 """Rows become Parquet files that are whole or not there, filed by camera and date."""
 
+import hashlib
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import sink
+from pipeline.atomic import entry_of, remove, sha256_of, write_whole
 from pipeline.errors import OutputError
 from pipeline.records import Failure
-from pipeline.sink import PartWriter, part_name, write_table
+from pipeline.sink import PartWriter, write_hashed, write_table
 from pipeline.tables import SCHEMAS, Provenance, failures_table, rows_table, timestamp
 
 PROVENANCE = Provenance(run_id="run-1", config_hash="c0ffee", model_hash="f59b")
@@ -37,11 +41,13 @@ def around_midnight():
 def write(output, camera_id, rows, name="part-0", table="detections"):
     part = PartWriter(output, camera_id, name, PROVENANCE)
     part.write(table, rows)
-    part.commit()
+    return part.publish()
 
 
-def files(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+def files(folder, table=None):
+    """Return the files below a folder; those of one table, if it is named."""
+    found = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return [name for name in found if table is None or name.startswith(f"{table}/")]
 
 
 def by_duckdb(folder):
@@ -53,7 +59,7 @@ def by_duckdb(folder):
 
 def test_rows_are_filed_by_the_utc_date_of_their_own_moment(tmp_path):
     write(tmp_path, "door", around_midnight())
-    assert files(tmp_path) == [
+    assert files(tmp_path, "detections") == [
         "detections/camera_id=door/date=2026-01-15/part-0.parquet",
         "detections/camera_id=door/date=2026-01-16/part-0.parquet",
     ]
@@ -75,12 +81,12 @@ def test_a_track_is_filed_by_the_date_on_which_it_began(tmp_path):
         "last_timestamp": MIDNIGHT + timedelta(seconds=1),
     }
     write(tmp_path, "door", rows_table("tracks", [track]), table="tracks")
-    assert files(tmp_path) == ["tracks/camera_id=door/date=2026-01-15/part-0.parquet"]
+    assert files(tmp_path, "tracks") == ["tracks/camera_id=door/date=2026-01-15/part-0.parquet"]
 
 
 def test_a_file_says_what_made_it_and_holds_the_table_s_columns(tmp_path):
     write(tmp_path, "door", around_midnight())
-    for name in files(tmp_path):
+    for name in files(tmp_path, "detections"):
         schema = pq.read_schema(tmp_path / name)
         assert schema.remove_metadata() == SCHEMAS["detections"]
         footer = {key.decode(): value.decode() for key, value in schema.metadata.items()}
@@ -113,13 +119,18 @@ def test_a_camera_id_cannot_lead_out_of_its_table(tmp_path):
     output = tmp_path / "deep" / "output"
     for camera_id in ("../../x", "/x", "..", "a/../../../x"):
         write(output, camera_id, detections(None))
-    assert all(name.startswith("deep/output/detections/camera_id=") for name in files(tmp_path))
-    folders = [Path(name).parts for name in files(output)]
+    assert all(
+        re.match("deep/output/(detections|movements|tracks)/camera_id=", name)
+        for name in files(tmp_path)
+    )
+    folders = [Path(name).parts for name in files(output, "detections")]
     assert {len(parts) for parts in folders} == {4}
     assert len(folders) == 4
 
 
-def test_nothing_is_visible_before_the_commit_and_no_partial_file_after_it(tmp_path, monkeypatch):
+def test_nothing_is_visible_before_it_is_published_and_no_partial_file_after_it(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(sink, "ROW_GROUP_ROWS", 2)
     part = PartWriter(tmp_path, "door", "part-0", PROVENANCE)
     for _ in range(5):
@@ -127,25 +138,106 @@ def test_nothing_is_visible_before_the_commit_and_no_partial_file_after_it(tmp_p
     begun = files(tmp_path)
     assert begun
     assert {Path(name).suffix for name in begun} == {".partial"}
-    part.commit()
+    entries = part.publish()
     assert {Path(name).suffix for name in files(tmp_path)} == {".parquet"}
     read = pq.read_table(tmp_path / "detections").column("frame_index").to_pylist()
     assert read == [0, 1] * 5 + [2, 3] * 5
-    assert part.rows == {"detections": 20}
+    rows = {path: count for path, count in rows_of(entries) if path.startswith("detections/")}
+    assert rows == {
+        "detections/camera_id=door/date=2026-01-15/part-0.parquet": 10,
+        "detections/camera_id=door/date=2026-01-16/part-0.parquet": 10,
+    }
 
 
-def test_writing_a_part_again_replaces_it(tmp_path):
+def rows_of(entries):
+    return [(entry.path, entry.rows) for entry in entries]
+
+
+def test_a_part_tells_of_each_of_its_files_what_is_in_it(tmp_path):
+    entries = write(tmp_path, "../x y", around_midnight())
+    assert sorted(entry.path for entry in entries) == files(tmp_path)
+    for entry in entries:
+        path = tmp_path / entry.path
+        assert entry.bytes == path.stat().st_size
+        assert entry.sha256 == sha256_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert entry.rows == pq.read_metadata(path).num_rows
+
+
+def test_a_table_without_rows_is_there_for_readers_under_the_part_s_own_date(tmp_path):
+    part = PartWriter(tmp_path, "door", "part-0", PROVENANCE, date="2026-01-15")
+    part.write("detections", around_midnight())
+    rows = dict(rows_of(part.publish()))
+    empty = [path for path, count in rows.items() if not count]
+    assert empty == [
+        f"{table}/camera_id=door/date=2026-01-15/part-0.parquet"
+        for table in ("movements", "tracks")
+    ]
+
+
+def test_a_part_s_size_is_about_known_while_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(sink, "ROW_GROUP_ROWS", 500)
+    part = PartWriter(tmp_path, "door", "part-0", PROVENANCE)
+    assert part.size_bytes() == 0
+    sizes = []
+    for number in range(40):
+        moments = [MIDNIGHT + timedelta(seconds=100 * number + i) for i in range(100)]
+        part.write("detections", detections(*moments))
+        sizes.append(part.size_bytes())
+    assert sizes[0] > 100
+    (entry,) = [e for e in part.publish() if e.path.startswith("detections")]
+    assert sizes[-1] == pytest.approx(entry.bytes, rel=0.5)
+
+
+def test_writing_a_part_again_replaces_its_files(tmp_path):
     write(tmp_path, "door", around_midnight())
     write(tmp_path, "door", detections(MIDNIGHT, MIDNIGHT))
     read = pq.read_table(tmp_path / "detections" / "camera_id=door" / "date=2026-01-16")
     assert read.column("frame_index").to_pylist() == [0, 1]
 
 
-def test_a_part_s_name_tells_recordings_and_video_tracks_apart_and_nothing_else():
-    assert part_name("/a.mkv", 0) == part_name("/a.mkv", 0)
-    names = {part_name(uri, number) for uri in ("/a.mkv", "/b.mkv") for number in (0, 1)}
-    assert len(names) == 4
-    assert not any("/" in name for name in {part_name("/a/../b.mkv", 0), *names})
+def test_a_file_that_is_named_after_its_content_tells_if_it_was_changed(tmp_path):
+    path = write_hashed(tmp_path, "failures", "survey", failures_table([]), PROVENANCE)
+    assert files(tmp_path) == [f"failures/{path.name}"]
+    stem, digest = path.stem.split("-")
+    assert (stem, sha256_of(path)[:16]) == ("survey", digest)
+
+
+def test_a_small_file_is_whole_or_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "a.json"
+    write_whole(path, b"first")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert entry_of(tmp_path, path).path == "deep/a.json"
+
+
+def test_a_removed_file_takes_the_partitions_along_that_it_leaves_empty_and_no_other(tmp_path):
+    for name in ("t/c=1/d=1/a", "t/c=1/d=1/b", "t/c=2/d=1/a"):
+        write_whole(tmp_path / name, b"")
+    remove(tmp_path / "t/c=1/d=1/a")
+    assert (tmp_path / "t/c=1/d=1").is_dir()
+    remove(tmp_path / "t/c=1/d=1/b")
+    remove(tmp_path / "t/c=1/d=1/b")
+    assert not (tmp_path / "t/c=1").exists()
+    assert files(tmp_path) == ["t/c=2/d=1/a"]
+
+
+def test_cameras_that_come_and_go_side_by_side_do_not_take_each_other_s_folders(
+    tmp_path, monkeypatch
+):
+    """What one camera removes last, another writes first: the folder that they share stays."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+    def come_and_go(camera):
+        for _ in range(500):
+            path = tmp_path / "staging" / f"camera_id={camera}" / "a.json"
+            write_whole(path, b"{}")
+            remove(path)
+
+    with ThreadPoolExecutor(3) as cameras:
+        list(cameras.map(come_and_go, range(3)))
+    assert files(tmp_path) == []
 
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path):
@@ -154,7 +246,7 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path):
         write(tmp_path, "door", around_midnight())
     (tmp_path / "failures").write_text("in the way")
     with pytest.raises(OutputError, match=re.escape(str(tmp_path))):
-        write_table(tmp_path, "failures", failures_table([]), "a", PROVENANCE)
+        write_table(tmp_path, tmp_path / "failures" / "a.parquet", failures_table([]), PROVENANCE)
 
 
 def test_failures_are_written_whole_with_all_that_is_known_of_them(tmp_path):
@@ -171,7 +263,8 @@ def test_failures_are_written_whole_with_all_that_is_known_of_them(tmp_path):
         signal="SIGSEGV",
         attempts=3,
     )
-    write_table(tmp_path, "failures", failures_table([failure]), "a", PROVENANCE)
+    path = tmp_path / "failures" / "a.parquet"
+    assert write_table(tmp_path, path, failures_table([failure]), PROVENANCE).rows == 1
     assert files(tmp_path) == ["failures/a.parquet"]
     (row,) = pq.read_table(tmp_path / "failures").to_pylist()
     assert row == {
