@@ -23,7 +23,7 @@ from jobs.exits import ending
 from jobs.paths_picture import draw_paths
 from jobs.results import RunEnd
 from jobs.settings import JobSettings
-from pipeline.tables import SCHEMAS
+from pipeline.tables import TABLES
 
 CAMERAS = """\
 [[camera]]
@@ -81,7 +81,7 @@ def _demo(console: Console, output: Path, footage: str | None) -> int:
     _show_answer(console, tables)
     picture = draw_paths(tables, truth, output / "paths.png")
     console.print(f"Picture of the paths: {picture}", soft_wrap=True)
-    console.print(f"Tables: {tables}/{{{','.join(SCHEMAS)}}}", soft_wrap=True)
+    console.print(f"Tables: {tables}/{{{','.join(TABLES)}}}", soft_wrap=True)
     return end.exit_code
 
 

@@ -122,6 +122,10 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 }
 
 
+# Those that are for readers.
+TABLES = tuple(name for name in SCHEMAS if name != "frames")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """What made a file; it stands in the file's footer, as `footfall.NAME`."""
