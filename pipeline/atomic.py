@@ -15,7 +15,6 @@ import pyarrow as pa
 from pipeline.errors import OutputError
 
 PARTIAL_SUFFIX = ".partial"
-_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +76,8 @@ def _flush(path: Path) -> None:
 
 def sha256_of(path: Path) -> str:
     """Return the hash of a file's bytes, as hexadecimal digits."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def entry_of(output: Path, path: Path, rows: int = 0) -> FileEntry:

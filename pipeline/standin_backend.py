@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.atomic import sha256_of
 from pipeline.backend import Boxes, DetectSettings, no_boxes
-from pipeline.weights import Weights, sha256_of
+from pipeline.weights import Weights
 
 STAND_IN = "stand-in"
 CLASS_NAMES: tuple[str, ...] = ("person",)

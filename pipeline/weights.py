@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.atomic import sha256_of
 from pipeline.errors import ConfigError, StepError
 
 
@@ -57,12 +58,6 @@ def cache_folder() -> Path:
     """Return the folder for weights and conversions: FOOTFALL_CACHE, or below the user's cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "footfall"
     return Path(os.environ.get("FOOTFALL_CACHE") or default)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_weights(model: str, *, trust: bool = False) -> Weights:
