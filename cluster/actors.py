@@ -1,8 +1,10 @@
 """What a job is made of on the cluster, and the actors beside its dataset: the driver owns them."""
 
 import logging
+import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,15 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.live import JobMetrics
 from cluster.memory import MemoryPlan
+from cluster.meter import MemorySample
+from cluster.pace import Pace
 from cluster.pools import PUSH_ROWS, Pools
 from cluster.session import Session
-from cluster.stages import Cut
+from cluster.stages import Cut, WarmUp, stand_by
 from cluster.supervisor import FailureLimit, Supervisor
-from cluster.telemetry import NodeMonitor
+from cluster.telemetry import NodeMonitor, spilled_by
 from cluster.tracking import CameraLogs
 from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings
@@ -35,6 +40,7 @@ class DataflowSpec:
     Attributes:
         tails: What is left of each camera.
         failure_limit: When to give up; None means never.
+        is_auto_batch: The batch size is found while it runs.
     """
 
     tails: Sequence[Tail]
@@ -45,11 +51,19 @@ class DataflowSpec:
     pools: Pools
     memory: MemoryPlan
     failure_limit: FailureLimit | None = None
+    is_auto_batch: bool = False
 
     @property
     def footages(self) -> dict[FootageKey, Footage]:
         """All footage that is left, by its key."""
         return {footage.key: footage for tail in self.tails for footage in tail.footages}
+
+    @property
+    def warm_up(self) -> WarmUp:
+        """A batch of the largest frames that will come."""
+        boxes = [footage.letterbox for footage in self.footages.values()]
+        largest = max(boxes, key=lambda box: box.frame_bytes)
+        return WarmUp(letterbox=largest, frames=self.memory.batch_size)
 
     def cuts(self, missing: Sequence[Missing]) -> list[Cut]:
         """Return the recordings that have to be read, cameras interleaved, each oldest first."""
@@ -75,6 +89,7 @@ class Actors:
 
     def __init__(self, spec: DataflowSpec, session: Session) -> None:
         light: dict[str, Any] = {"num_cpus": 0}
+        self._spec = spec
         here = ray.get_runtime_context().get_node_id()
         self.supervisor: Any = (
             ray.remote(Supervisor)
@@ -83,15 +98,28 @@ class Actors:
                 spec.pools.decode.size * PUSH_ROWS,
                 Path(spec.detect.weights.path).read_bytes(),
                 _is_node_alive,
+                Pace(
+                    limit_mb=spec.memory.limit_mb,
+                    batch_size=spec.memory.batch_size,
+                    decoders=spec.memory.decoders,
+                    is_auto=spec.is_auto_batch,
+                ),
                 spec.failure_limit,
+                JobMetrics,
             )
         )
-        self._monitors: list[Any] = [
-            ray.remote(NodeMonitor)
+        self._monitors: dict[str, Any] = {
+            node.node_id: ray.remote(NodeMonitor)
             .options(**light, **_on(node.node_id))
-            .remote(node.node_id, os.getpid() if node.node_id == here else None)
+            .remote(
+                node.node_id,
+                os.getpid() if node.node_id == here else None,
+                spec.memory.leak_bytes,
+                _Forgive(self.supervisor, node.node_id),
+                spilled_by(node.address, node.port),
+            )
             for node in session.nodes
-        ]
+        }
         shares = [spec.tails[i :: spec.pools.track.size] for i in range(spec.pools.track.size)]
         self.tracking: list[Any] = [
             # What a dead one had is on disk; who pushed to it while it died pushes again.
@@ -117,22 +145,67 @@ class Actors:
             log.warning("A detector was lost with its node, and there is no place for it elsewhere")
             ray.kill(actor, no_restart=True)
 
-    def ask_monitors(self, method: str) -> list[Any]:
-        """Call a method of every node's monitor, and return what the living ones answer."""
-        asked = [(monitor, getattr(monitor, method).remote()) for monitor in self._monitors]
-        answers = []
-        for monitor, answer in asked:
+    def fill_workers(self) -> None:
+        """Start as many processes on every node as cutting, decoding and pushing use at once there."""
+        # Those that cut are there already: they wait at the gate.
+        sizes = (self._spec.pools.decode.size, self._spec.pools.push.size)
+        parties = sum(math.ceil(size / len(self._monitors)) for size in sizes)
+        task = ray.remote(stand_by)
+        waiting = [
+            task.options(num_cpus=0, max_retries=0, **_on(node)).remote(
+                self.supervisor, node, parties, self._spec.warm_up, self._spec.decode
+            )
+            for node in self._monitors
+            for _ in range(parties)
+        ]
+        for each in waiting:
+            with suppress(ray.exceptions.RayError):
+                # A node that dies just now is for others to notice.
+                ray.get(each)
+
+    def sample(self) -> dict[str, MemorySample]:
+        """Measure the memory of every node that is alive, now."""
+        return self._ask_monitors("sample")
+
+    def latest(self) -> dict[str, MemorySample]:
+        """Return the last sample of every node that is alive."""
+        return {node: last for node, last in self._ask_monitors("latest").items() if last}
+
+    def take_samples(self) -> dict[str, list[MemorySample]]:
+        """Return the samples of every node since this was last asked."""
+        return self._ask_monitors("take")
+
+    def tidy(self) -> None:
+        """Have the tracking actors give memory back; nobody waits for it."""
+        for actor in self.tracking:
+            actor.tidy.remote()
+
+    def _ask_monitors(self, method: str) -> dict[str, Any]:
+        asked = {node: getattr(m, method).remote() for node, m in self._monitors.items()}
+        answers = {}
+        for node, answer in asked.items():
             try:
-                answers.append(ray.get(answer))
+                answers[node] = ray.get(answer)
             except ray.exceptions.RayActorError:
                 # It is gone with its node.
-                self._monitors.remove(monitor)
+                del self._monitors[node]
         return answers
 
     def end(self) -> None:
         """End the actors now, not when the driver forgets them."""
-        for actor in (*self.tracking, *self._monitors, self.supervisor):
+        for actor in (*self.tracking, *self._monitors.values(), self.supervisor):
             ray.kill(actor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Forgive:
+    """Tells the supervisor that a process of a node is ended through no fault of its work."""
+
+    supervisor: Any
+    node_id: str
+
+    def __call__(self, pid: int, text: str) -> None:
+        ray.get(self.supervisor.forgive.remote(self.node_id, pid, text))
 
 
 def _on(node_id: str) -> dict[str, Any]:

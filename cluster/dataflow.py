@@ -10,7 +10,7 @@ a process, and pixels cross exactly there.
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -23,8 +23,7 @@ from cluster.memory import apply_to_ray_data
 from cluster.push import TrackingSink
 from cluster.rows import to_row
 from cluster.session import Session, is_fault_of_cluster, own_error
-from cluster.stages import Cut, DetectStage, WarmUp, Work, decode_stage, demux_stage
-from cluster.telemetry import NodeMemory
+from cluster.stages import Cut, DetectStage, Work, decode_stage, demux_stage
 from cluster.watcher import Readiness, Watch, Watcher
 
 log = logging.getLogger(__name__)
@@ -37,12 +36,13 @@ class Outcome:
 
     Attributes:
         frames: Frames that were looked at in this run.
+        in_flight_bytes: What Ray Data kept to, over all nodes; None if no dataset ran.
         ended_at: Unix time.
     """
 
     frames: int
     readiness: Readiness
-    memory: list[NodeMemory]
+    in_flight_bytes: float | None
     ended_at: float
 
 
@@ -57,9 +57,8 @@ def build(
     pools = spec.pools
     letterboxes = {footage.letterbox for cut in cuts for footage in cut.footages}
     shapes = sorted({(box.padded_height, box.padded_width) for box in letterboxes})
-    largest = max(letterboxes, key=lambda letterbox: letterbox.frame_bytes)
-    first = WarmUp(letterbox=largest, frames=spec.decode.batch_size)
-    works: list[Work] = [*[first] * (pools.decode.size if warm_up else 0), *cuts]
+    warm_ups = range(pools.decode.size if warm_up else 0)
+    works: list[Work] = [*(replace(spec.warm_up, number=number) for number in warm_ups), *cuts]
     whole_blocks: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
     # Ray types a generator's arguments away.
     demux: Any = demux_stage
@@ -71,6 +70,7 @@ def build(
             fn_args=(spec.demux, supervisor),
             compute=TaskPoolStrategy(pools.demux.size),
             num_cpus=pools.demux.cpus,
+            memory=spec.memory.cutting_bytes,
             **whole_blocks,
         )
         .map_batches(
@@ -78,6 +78,7 @@ def build(
             fn_args=(spec.decode, supervisor),
             compute=TaskPoolStrategy(pools.decode.size),
             num_cpus=pools.decode.cpus,
+            memory=spec.memory.worker_bytes,
             **whole_blocks,
         )
         .map_batches(
@@ -98,20 +99,19 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
         OutputError: The tables cannot be written.
         StepError: More segments failed than the job allows.
     """
-    apply_to_ray_data(spec.memory, len(session.nodes))
+    in_effect = apply_to_ray_data(spec.memory, len(session.nodes), is_ours=session.is_local)
     actors = Actors(spec, session)
-    watcher = Watcher(actors, watch)
+    watcher = Watcher(actors, watch, spec.memory.limit_mb)
     try:
         watcher.start()
         _run_passes(spec, actors)
         ray.get([actor.close.remote() for actor in actors.tracking])
         ended_at = time.time()
         watcher.stop()
-        actors.ask_monitors("sample")
         return Outcome(
             frames=ray.get(actors.supervisor.progress.remote()).frames,
             readiness=watcher.readiness(),
-            memory=actors.ask_monitors("report"),
+            in_flight_bytes=in_effect.in_flight_bytes,
             ended_at=ended_at,
         )
     except Exception as error:
@@ -135,6 +135,7 @@ def _run_passes(spec: DataflowSpec, actors: Actors) -> None:
     if is_warm:
         ray.get(actors.supervisor.skip_warm_up.remote())
     while missing and fruitless < MOST_FRUITLESS_PASSES:
+        ray.get(actors.supervisor.new_pass.remote())
         dataset = build(spec, spec.cuts(missing), actors.supervisor, warm_up=not is_warm)
         try:
             dataset.write_datasink(

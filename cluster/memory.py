@@ -1,28 +1,39 @@
-"""How much memory a job may take on a node: the plan, what enforces it, and the measurement.
+"""How much memory a job may take on a node: the plan, and what makes Ray keep to it.
 
-    memory_limit_mb ─┬─ object store   frame batches between decode and detect      40 %
-                     ├─ decoders       frames that decord has run ahead             35 %
-                     └─ heap           growth of every process                      25 %
+    memory_limit_mb ─┬─ store      frame batches between decode and detect, and two batches more that
+                     │             Ray Data's own reckoning does not see in time
+                     ├─ decoders   each one's pictures, the batch it fills, what it runs ahead
+                     ├─ cutting    ffmpeg, and the packets of open segments
+                     └─ heap       growth of every process, Ray's included
 
-The cap bounds what a job adds above its ready state. This is the one place that edits Ray Data's
-context, and the one that reads how much memory processes have.
+The cap bounds what a job adds above its ready state. What footage takes is reckoned in
+`pipeline.footprint`; what is measured, in `meter`. This is the one place that edits Ray Data's context.
 """
 
-import gc
 import math
-import os
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import psutil
+from cluster.meter import MIB
+from cluster.session import Node
+from pipeline.errors import ConfigError
+from pipeline.footprint import Footprint
 
-MIB = 1 << 20
-# Ray refuses a smaller store.
-_LEAST_STORE_BYTES = 80 * MIB
-_LEAST_AHEAD_BYTES = 8 * MIB
+# Ray refuses a smaller store (75 MiB). Whatever its size, all its pages are touched in time.
+LEAST_STORE_BYTES = 76 * MIB
+# Batches that Ray Data may hold above its limit: one that a task has made, one that waits to be seen.
+SLACK_BATCHES = 2
+MOST_AUTO_BATCH = 32
+_SENSIBLE_BATCH = 8
+# Driver, control service, raylet, tracking and sampling actors: see docs/decisions.md.
+_HEAP_BYTES, _HEAP_A_DETECTOR_BYTES = 56 * MIB, 8 * MIB
 _MOST_AHEAD_BYTES = 160 * MIB
+# Detections, movements, frames and metrics; a row group of 64 KiB is the least that makes sense.
+_TABLES_OF_A_CAMERA = 4
+_LEAST_HELD_BYTES, _MOST_HELD_BYTES = 64 * 1024, 4 * MIB
+# Batches that wait before each detector: more of them make nothing faster.
+_LEAST_WAITING, _MOST_WAITING = 3, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,47 +42,213 @@ class MemoryPlan:
 
     Attributes:
         limit_mb: The cap, in MiB.
-        in_flight_bytes: Ray Data's limit on blocks in the store, per node.
-        ahead_bytes: Decoded frames that one decoder may hold.
-        decoders: Decoders at once on a node.
+        batch_size: Frames of a batch, at most.
+        in_flight_bytes: Ray Data's limit on blocks in the store.
+        slack_bytes: What lies in the store beyond that limit at times.
+        decoders: Decoders at once.
+        decoder_bytes: What one of them takes, that goes frame by frame.
+        ahead_bytes: What one of them may take besides, that runs ahead in its segment.
+        carried_bytes: Packets that a segment may be carried with.
+        cutting_bytes: What cutting takes.
+        heap_bytes: Growth of the processes.
     """
 
     limit_mb: int
+    batch_size: int
     in_flight_bytes: int
-    ahead_bytes: int
+    slack_bytes: int
     decoders: int
+    decoder_bytes: int
+    ahead_bytes: int
+    carried_bytes: int
+    cutting_bytes: int
+    heap_bytes: int
+
+    @property
+    def store_bytes(self) -> int:
+        """Size of the object store of a node that we start."""
+        return max(LEAST_STORE_BYTES, self.in_flight_bytes + self.slack_bytes)
+
+    @property
+    def worker_bytes(self) -> int:
+        """What a decoder takes."""
+        return self.decoder_bytes + self.ahead_bytes
+
+    def held_bytes(self, cameras: int) -> int:
+        """Return what each table of each camera may hold back before it is written."""
+        each = self.heap_bytes // 4 // (_TABLES_OF_A_CAMERA * max(1, cameras))
+        return min(_MOST_HELD_BYTES, max(_LEAST_HELD_BYTES, each))
+
+    @property
+    def leak_bytes(self) -> int:
+        """Growth of a worker that its work does not explain: it is ended, and another takes over."""
+        explained = max(self.worker_bytes, self.cutting_bytes) * 5 // 4
+        return max(explained, min(2 * self.worker_bytes + 64 * MIB, self.limit_mb * MIB // 2))
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """What each part may take, in bytes; together at most the cap."""
+        return {
+            "store": self.store_bytes,
+            "decoders": self.decoders * self.worker_bytes,
+            "cutting": self.cutting_bytes,
+            "heap": self.heap_bytes,
+        }
+
+    def plain(self) -> dict[str, int]:
+        """Return the plan as it is saved."""
+        return asdict(self) | {"store_bytes": self.store_bytes}
 
 
-def plan_memory(limit_mb: int, decoders: int) -> MemoryPlan:
+def plan_memory(
+    limit_mb: int,
+    need: Footprint,
+    *,
+    batch_size: int | None,
+    decoders: int,
+    detectors: int = 1,
+) -> MemoryPlan:
     """Divide a cap among the parts of a job on a node.
 
     Args:
         limit_mb: The cap in MiB.
+        need: What the footage takes.
+        batch_size: Frames of a batch; None means as many as fit, up to `MOST_AUTO_BATCH`.
         decoders: Decoders that the node's cores could feed; fewer are used under a small cap.
+        detectors: Detectors on the node.
+
+    Raises:
+        ConfigError: The cap is too small for the footage; it names the smallest that would do.
     """
-    limit = limit_mb * MIB
-    share = limit * 35 // 100
-    decoders = max(1, min(decoders, share // (2 * _LEAST_AHEAD_BYTES)))
+    sizes = [batch_size] if batch_size else [2**n for n in range(MOST_AUTO_BATCH.bit_length())]
+    fitting = [size for size in sizes if _total(need, size, 1, detectors) <= limit_mb * MIB]
+    if not fitting:
+        raise ConfigError(_too_small(limit_mb, need, sizes[0], detectors))
+    plans = [
+        _divide(limit_mb, need, size, decoders=decoders, detectors=detectors) for size in fitting
+    ]
+    # More decoders are worth more than large batches, but not than ones of a sensible size.
+    sensible = [plan for plan in plans if plan.batch_size >= _SENSIBLE_BATCH] or plans[-1:]
+    return max(sensible, key=lambda plan: (plan.decoders, plan.batch_size))
+
+
+def _divide(
+    limit_mb: int, need: Footprint, batch_size: int, *, decoders: int, detectors: int
+) -> MemoryPlan:
+    """Give each part what it needs at least, then decoders, then what makes them faster."""
+    limit, block = limit_mb * MIB, batch_size * need.frame_bytes
+    count = 1
+    while count < decoders and _total(need, batch_size, count + 1, detectors) <= limit:
+        count += 1
+    free = limit - _total(need, batch_size, count, detectors)
+    # Running ahead saves nothing unless a whole segment fits.
+    ahead = need.ahead_bytes if need.ahead_bytes <= _MOST_AHEAD_BYTES else 0
+    ahead = ahead if ahead * count <= free // 2 else 0
+    in_flight, slack = _least_in_flight(need, block, count, detectors), _slack(block, count)
+    # What the least store has beyond the least that it needs costs nothing.
+    free += max(0, LEAST_STORE_BYTES - in_flight - slack) - ahead * count
+    in_flight += min(free // 2, (_MOST_WAITING - _LEAST_WAITING) * detectors * block)
     return MemoryPlan(
         limit_mb=limit_mb,
-        in_flight_bytes=limit * 40 // 100 * 3 // 4,
-        ahead_bytes=min(_MOST_AHEAD_BYTES, share // decoders),
-        decoders=decoders,
+        batch_size=batch_size,
+        in_flight_bytes=in_flight,
+        slack_bytes=slack,
+        decoders=count,
+        decoder_bytes=need.decoding_bytes(batch_size),
+        ahead_bytes=ahead,
+        carried_bytes=need.carried_bytes,
+        cutting_bytes=need.cutting_bytes,
+        heap_bytes=_heap(detectors),
     )
 
 
-def store_bytes(limit_mb: int) -> int:
-    """Return the size of the object store of a node that we start, for a cap in MiB."""
-    return max(limit_mb * MIB * 40 // 100, _LEAST_STORE_BYTES)
+def _heap(detectors: int) -> int:
+    return _HEAP_BYTES + detectors * _HEAP_A_DETECTOR_BYTES
 
 
-def apply_to_ray_data(plan: MemoryPlan, nodes: int) -> None:
+def _least_in_flight(need: Footprint, block: int, decoders: int, detectors: int) -> int:
+    """Return what has to fit into the store for the job to move: some batches, and two segments."""
+    return (_LEAST_WAITING * detectors + decoders - 1) * block + 2 * need.packets_bytes
+
+
+def _slack(block: int, decoders: int) -> int:
+    return (SLACK_BATCHES + decoders - 1) * block
+
+
+def _total(need: Footprint, batch_size: int, decoders: int, detectors: int) -> int:
+    """Return the least, in bytes, with so many decoders."""
+    block = batch_size * need.frame_bytes
+    needed = _least_in_flight(need, block, decoders, detectors) + _slack(block, decoders)
+    return (
+        max(LEAST_STORE_BYTES, needed)
+        + decoders * need.decoding_bytes(batch_size)
+        + need.cutting_bytes
+        + _heap(detectors)
+    )
+
+
+def _too_small(limit_mb: int, need: Footprint, batch_size: int, detectors: int) -> str:
+    least_mb = math.ceil(_total(need, batch_size, 1, detectors) / MIB)
+    text = (
+        f"memory_limit_mb = {limit_mb} is too little for this footage with batches of {batch_size} "
+        f"frames: {least_mb} MB would do"
+    )
+    smaller = math.ceil(_total(need, 1, 1, detectors) / MIB)
+    return f"{text}; with --batch-size auto, {smaller} MB" if smaller < least_mb else text
+
+
+def check_store(plan: MemoryPlan, nodes: Sequence[Node]) -> None:
+    """Make sure that the object store of every node of a cluster holds what the plan puts there.
+
+    Raises:
+        ConfigError: One is too small, so that Ray would spill.
+    """
+    for node in nodes:
+        needed_bytes = plan.in_flight_bytes + plan.slack_bytes
+        if node.store_bytes < needed_bytes:
+            raise ConfigError(
+                f"the object store of node {node.node_id[:8]} has {node.store_bytes // MIB} MB, and "
+                f"memory_limit_mb = {plan.limit_mb} puts {math.ceil(needed_bytes / MIB)} MB "
+                "there: give `ray start` a larger --object-store-memory, or the job a smaller "
+                "--batch-size or --memory-limit-mb"
+            )
+
+
+@dataclass(slots=True)
+class InEffect:
+    """What Ray Data keeps to, as it says itself while it runs; None before that."""
+
+    in_flight_bytes: float | None = None
+
+    def note(self, limit_bytes: float) -> None:
+        """Take the limit of the moment; the least one counts."""
+        self.in_flight_bytes = min(self.in_flight_bytes or math.inf, limit_bytes)
+
+
+def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffect:
     """Set up this process's Ray Data: one row a block, the plan's memory, no chatter.
 
     Ray's own limit is silently the lesser of ours and half the store, unless the fraction is raised.
+
+    Args:
+        plan: Of a node.
+        nodes: How many there are.
+        is_ours: We started this Ray, and nobody looks at its dashboard.
+
+    Returns:
+        What takes effect, once a dataset runs.
     """
-    # Imported here: Ray Data costs a second and 100 MB, and whoever only measures needs none of it.
+    # Imported here: Ray Data costs a second and 100 MB, and whoever only plans needs none of it.
     from ray.data import DataContext, ExecutionResources
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+    from ray.data._internal.execution.streaming_executor import StreamingExecutor
+
+    in_effect = InEffect()
+
+    class Look(ExecutionCallback):
+        def on_execution_step(self, executor: Any) -> None:  # noqa: ANN401 -- Ray's own
+            limits = executor._resource_manager.get_global_limits()
+            in_effect.note(limits.object_store_memory)
 
     context = DataContext.get_current()
     # A block is closed at the first row that reaches this size: each row is a block of its own.
@@ -82,88 +259,11 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int) -> None:
     )
     context.execution_options.preserve_order = False
     context.override_object_store_memory_limit_fraction = 1.0
+    context.custom_execution_callback_classes = [Look]
+    if is_ours:
+        # The actor that keeps statistics for the dashboard grows by 5 MB a minute.
+        StreamingExecutor.UPDATE_METRICS_INTERVAL_S = math.inf
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Memory of processes, each shared page counted once.
-
-    Attributes:
-        total_bytes: All of it (PSS).
-        shared_bytes: What of it is shared memory: the object store's pages.
-    """
-
-    total_bytes: int
-    shared_bytes: int
-
-
-class MemoryMeter:
-    """Measures the memory of processes as their PSS.
-
-    The kernel walks all pages of a process to tell its PSS, some milliseconds for a large one. So a
-    process is read again when its resident size has changed by more than `tolerance_bytes`, and
-    otherwise only every `READ_AGAIN` calls, for its share of common pages may have.
-    """
-
-    READ_AGAIN = 10
-
-    def __init__(self, tolerance_bytes: int = MIB) -> None:
-        self._tolerance_bytes = tolerance_bytes
-        self._known: dict[int, tuple[int, int, Usage]] = {}
-
-    def measure(self, processes: Iterable[psutil.Process]) -> Usage:
-        """Return the sum over processes; one that has just ended counts nothing."""
-        known, self._known = self._known, {}
-        for process in processes:
-            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-                rss = process.memory_info().rss
-                last_rss, age, usage = known.get(process.pid, (-1, self.READ_AGAIN, None))
-                moved = abs(rss - last_rss) > self._tolerance_bytes
-                if usage is None or moved or age >= self.READ_AGAIN:
-                    last_rss, age, usage = rss, 0, _read_usage(process.pid)
-                self._known[process.pid] = last_rss, age + 1, usage
-        usages = [usage for _, _, usage in self._known.values()]
-        return Usage(
-            total_bytes=sum(usage.total_bytes for usage in usages),
-            shared_bytes=sum(usage.shared_bytes for usage in usages),
-        )
-
-
-def _read_usage(pid: int) -> Usage:
-    """Read a process's usage from the kernel.
-
-    Raises:
-        OSError: It has ended, or may not be looked at.
-    """
-    words = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
-    kib = {line[0]: int(line[1]) for line in words if line[0].startswith("Pss")}
-    return Usage(
-        total_bytes=kib.get("Pss:", 0) * 1024, shared_bytes=kib.get("Pss_Shmem:", 0) * 1024
-    )
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """Return a process and all its descendants; [] if it is gone."""
-    try:
-        root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def get_memory_usage() -> float:
-    """Return the memory of this process and all its descendants, in MiB."""
-    return MemoryMeter(tolerance_bytes=0).measure(family(os.getpid())).total_bytes / MIB
-
-
-def cleanup_memory() -> int:
-    """Collect garbage; return the number of objects that were freed."""
-    return gc.collect()
-
-
-def check_memory_limit(current_usage_mb: float, limit_mb: float) -> bool:
-    """Say whether a usage is within a limit; both in MiB."""
-    return math.isfinite(current_usage_mb) and current_usage_mb <= limit_mb
+    return in_effect

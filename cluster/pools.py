@@ -44,6 +44,11 @@ def decoders_for(node_cpus: float, device: str) -> int:
     return max(1, int(node_cpus) // _FRAMES_A_CPU_DECODES_WHILE_ONE_DETECTS)
 
 
+def _trackers_for(cpus: float) -> int:
+    """Return how many tracking actors there may be: one does 1,000 frames/s, and takes 65 MB."""
+    return max(1, int(cpus) // 2)
+
+
 def plan_pools(
     nodes: list[Node],
     device: str,
@@ -82,7 +87,7 @@ def plan_pools(
         demux=_shared(Pool(size=len(nodes), cpus=_DEMUX_CPUS), drivers),
         decode=_shared(Pool(size=decoders * len(nodes), cpus=decode_cpus), drivers),
         detect=_shared(detect, drivers),
-        track=Pool(size=min(cameras, max(4, int(sum(n.cpus for n in nodes)))), cpus=0.0),
+        track=Pool(size=min(cameras, _trackers_for(sum(n.cpus for n in nodes))), cpus=0.0),
         push=_shared(Pool(size=len(nodes), cpus=0.02), drivers),
         threads=max(1, int(least * usual / max(size, usual))),
     )

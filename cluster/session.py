@@ -34,11 +34,19 @@ _DEATHS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """What a node of the cluster has."""
+    """What a node of the cluster has.
+
+    Attributes:
+        store_bytes: Size of its object store.
+        address: Where its raylet answers, at `port`.
+    """
 
     node_id: str
     cpus: float
     gpus: float
+    store_bytes: int = 0
+    address: str = ""
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +158,9 @@ def _start_local(object_store_bytes: int) -> None:
     os.environ.setdefault("RAY_worker_niceness", "0")
     # Frames go back to the system when they are freed, and not into a heap that stays large.
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(128 * 1024))
+    # Each of a process's many threads would have a heap of its own, and keep what it frees there.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     ray.init(
         address="local",
         namespace=NAMESPACE,
@@ -163,6 +174,8 @@ def _start_local(object_store_bytes: int) -> None:
             # By default workers beyond the number of cores end after a second without a task, and
             # the next task pays a second of both cores to start another.
             "idle_worker_killing_time_threshold_ms": _KEEP_IDLE_WORKERS_MS,
+            # Ray's control service would keep a record of each of the last 100,000 tasks.
+            "task_events_report_interval_ms": 0,
         },
     )
 
@@ -186,6 +199,9 @@ def _nodes() -> tuple[Node, ...]:
             node_id=node["NodeID"],
             cpus=node["Resources"].get("CPU", 0.0),
             gpus=node["Resources"].get("GPU", 0.0),
+            store_bytes=int(node["Resources"].get("object_store_memory", 0)),
+            address=node["NodeManagerAddress"],
+            port=node["NodeManagerPort"],
         )
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]

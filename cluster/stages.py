@@ -7,22 +7,27 @@ process is left to tell.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from os import getpid
 from typing import Any
 
 import pyarrow as pa
 import ray
 
+from cluster.attempts import MOST_ATTEMPTS, AttemptKey
+from cluster.pace import Turn
 from cluster.pools import PUSH_ROWS
 from cluster.rows import from_rows, to_row
-from cluster.supervisor import MOST_ATTEMPTS, AttemptKey
+from cluster.upkeep import Upkeep
 from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings, decode, segment_failure
+from pipeline.decoders import import_decord
 from pipeline.demux import DemuxSettings, cut
 from pipeline.detect import Detector
 from pipeline.errors import StepError
 from pipeline.isolate import isolated
 from pipeline.letterbox import Letterbox
 from pipeline.records import (
+    Detections,
     Failure,
     Footage,
     FootageEnd,
@@ -42,6 +47,7 @@ class WarmUp:
 
     letterbox: Letterbox
     frames: int
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +60,15 @@ class Cut:
 
 Work = WarmUp | Cut
 
+# One a process: tasks come and go in it.
+_upkeep = Upkeep()
+
 
 def demux_stage(rows: pa.Table, settings: DemuxSettings, supervisor: Any) -> Iterator[pa.Table]:  # noqa: ANN401
     """Cut the wanted video tracks of one recording; real footage waits until the job is warm."""
     for work in from_rows(rows):
         if isinstance(work, WarmUp):
-            yield to_row(warm_up_segment(work.letterbox, work.frames))
+            yield to_row(warm_up_segment(work.letterbox, work.frames, work.number))
             # A push waits until it is full.
             for _ in range(PUSH_ROWS - 1):
                 yield to_row(FootageEnd(footage=WARM_UP_KEY, segments=0))
@@ -85,10 +94,11 @@ class RemoteTries:
 
     supervisor: Any
 
-    def begin(self, key: AttemptKey) -> int:
-        """Announce a try; return how many before it did not end."""
+    def begin(self, key: AttemptKey) -> Turn:
+        """Announce a try; return once there is room for it, with how it is to be done."""
         node_id = ray.get_runtime_context().get_node_id()
-        return int(ray.get(self.supervisor.begin.remote(key, node_id)))
+        turn: Turn = ray.get(self.supervisor.begin.remote(key, node_id, getpid()))
+        return turn
 
     def end(self, key: AttemptKey) -> None:
         """Say that the work is done; nobody waits for the answer."""
@@ -103,9 +113,9 @@ def decode_with_retries(
 ) -> Iterator[FrameBatch | Gap]:
     """Decode a segment, in a child process once it has killed or failed one try, or set it aside.
 
-    Whatever happens, item i is about positions [i * batch_size, (i + 1) * batch_size). Ray hands on
-    the items of a task that died once only, told by their number: so those of its next try must be
-    about the same frames.
+    Whatever happens, item i is about positions [i * batch_size, (i + 1) * batch_size), with the
+    batch size that the first try was told. Ray hands on the items of a task that died once only, told
+    by their number: so those of its next try must be about the same frames.
     """
     key = AttemptKey(
         camera_id=segment.footage.key.camera_id,
@@ -115,19 +125,24 @@ def decode_with_retries(
     )
     error: Exception = StepError("its process died each time")
     given = 0
-    while (failed := tries.begin(key)) < MOST_ATTEMPTS:
-        source = decode if failed == 0 else run_isolated
-        arguments = (segment, settings) if failed == 0 else (decode, segment, settings)
+    turn = tries.begin(key)
+    if segment.footage.key != WARM_UP_KEY:
+        settings = replace(settings, batch_size=turn.batch_size)
+    while turn.failed < MOST_ATTEMPTS:
+        upkeep = _upkeep.check(segment.wanted, turn) if given == 0 else ()
+        source = decode if turn.failed == 0 else run_isolated
+        arguments = (segment, settings) if turn.failed == 0 else (decode, segment, settings)
         try:
             for number, batch in enumerate(source(*arguments)):
                 if number == given:
                     given += 1
-                    yield batch
+                    yield replace(batch, spans=(*upkeep, *batch.spans)) if number == 0 else batch
         except Exception as raised:  # noqa: BLE001 -- whatever it was, it is recorded in the gap
             error = raised
         else:
             tries.end(key)
             return
+        turn = tries.begin(key)
     failure = replace(
         segment_failure(
             segment,
@@ -154,6 +169,26 @@ def _stretches(segment: Segment, batch_size: int) -> list[Stretch]:
         )
         for start in range(0, segment.wanted, batch_size)
     ]
+
+
+def stand_by(
+    supervisor: Any,  # noqa: ANN401 -- an actor handle
+    node_id: str,
+    parties: int,
+    first: WarmUp,
+    settings: DecodeSettings,
+) -> None:
+    """Be a worker process among `parties` of a node that has done what it will do.
+
+    Ray starts a process when a task finds none that is free. So that none is started later, as many
+    of these tasks as ever run at once wait for each other.
+    """
+    import ray.data
+
+    for batch in decode(warm_up_segment(first.letterbox, first.frames), settings):
+        to_row(batch)
+    import_decord()
+    ray.get(supervisor.meet.remote(node_id, parties))
 
 
 class DetectStage:
@@ -198,18 +233,26 @@ class DetectStage:
             start=place.start,
         )
         error: Exception = StepError("its process died each time")
-        while self._tries.begin(key) < MOST_ATTEMPTS:
+        while (turn := self._tries.begin(key)).failed < MOST_ATTEMPTS:
+            upkeep = _upkeep.check(len(batch.frame_index), turn)
             try:
-                if self._settings.fault:
-                    self._settings.fault.strike("detect", batch.video_track, place.segment)
                 found = self._detector.detect(batch)
             except Exception as raised:  # noqa: BLE001 -- whatever it was, it is recorded in the gap
                 error = raised
             else:
                 self._tries.end(key)
-                return found
+                self._tell(batch, found)
+                return replace(found, spans=(*found.spans, *upkeep))
         self._tries.end(key)
         return Gap(stretch=place, failure=_detect_failure(batch, error), spans=batch.spans)
+
+    def _tell(self, batch: FrameBatch, found: Detections) -> None:
+        """Let the supervisor know how long it took, and what had to be done about memory."""
+        supervisor, place = self._tries.supervisor, batch.stretch
+        size, wall_s = place.stop - place.start, found.spans[-1].wall_s
+        supervisor.detected.remote(size, len(batch.frame_index), wall_s)
+        if notices := self._detector.take_notices():
+            supervisor.notice.remote(notices)
 
 
 def _detect_failure(batch: FrameBatch, error: Exception) -> Failure:

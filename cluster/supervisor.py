@@ -1,58 +1,23 @@
-"""What must be known outside the workers: readiness, attempts, progress. One light actor a job.
-
-Ray does not set poison aside: a task whose process dies is started again for ever. So each try is
-counted here, before it begins, by segment and step; a worker that dies leaves its try open.
-"""
+"""What must be known outside the workers: readiness, attempts, pace, progress. One actor a job."""
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.camera_log import Gain
+from cluster.attempts import AttemptKey, Attempts
+from cluster.live import JobMetrics
+from cluster.pace import Notice, Pace, Turn
 from pipeline.errors import StepError
+from pipeline.gain import Gain
 
-MOST_ATTEMPTS = 3
 STRANDED_AFTER_S = 60.0
 _SEGMENTS_FOR_A_SHARE = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptKey:
-    """A piece of work: a step on a stretch of a segment, or on all of it."""
-
-    camera_id: str
-    sequence: int
-    segment: int
-    step: str
-    start: int = 0
-
-
-@dataclass(slots=True)
-class Attempts:
-    """Counts tries that began and did not end; those lost with their node do not count.
-
-    A segment that was given up for one of its batches is given up for all: it is set aside whole.
-    """
-
-    is_alive: Callable[[str], bool]
-    _open: dict[AttemptKey, list[str]] = field(default_factory=dict)
-    _given_up: set[AttemptKey] = field(default_factory=set)
-
-    def begin(self, key: AttemptKey, node_id: str) -> int:
-        """Note that a try begins on a node; return how many before it did not end."""
-        if replace(key, start=0) in self._given_up:
-            return MOST_ATTEMPTS
-        lost = [node for node in self._open.get(key, []) if self.is_alive(node)]
-        self._open[key] = [*lost, node_id]
-        if len(lost) >= MOST_ATTEMPTS:
-            self._given_up.add(replace(key, start=0))
-        return len(lost)
-
-    def end(self, key: AttemptKey) -> None:
-        """Note that the work is done, by whichever try."""
-        self._open.pop(key, None)
+# How often a decoder that has to wait for its turn looks again.
+_LOOK_AGAIN_S = 0.05
+# A node that cannot start so many processes shall not hold up the job.
+_MEETING_S = 30.0
 
 
 @dataclass(slots=True)
@@ -91,11 +56,17 @@ class Progress:
         is_warm: The warm-up has gone through every step.
         frames: Frames that were looked at since it began, and are on disk.
         lost: Frames that were set aside.
+        failed: Segments that were set aside.
+        decoding: Segments that are being decoded.
+        notices: What is to be said, since it was last asked.
     """
 
     is_warm: bool
     frames: int
     lost: int
+    failed: int = 0
+    decoding: int = 0
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +104,28 @@ class Supervisor:
         warm_ups: int,
         weights: bytes,
         is_alive: Callable[[str], bool],
+        pace: Pace,
         limit: FailureLimit | None = None,
+        live: Callable[[int], JobMetrics] | None = None,
     ) -> None:
-        """Expect `warm_ups` arrivals before the job is warm; keep the model's file for the nodes."""
-        self._limit = limit
+        """Begin.
+
+        Args:
+            warm_ups: Arrivals before the job is warm.
+            weights: The model's file, kept for the nodes.
+            is_alive: Says whether a node is.
+            pace: Of the job.
+            limit: When to give up; None means never.
+            live: Makes what shows the job's state to others, given the cap in MiB.
+        """
+        self._limit, self._pace = limit, pace
+        self._live = live(pace.limit_mb) if live else None
+        self._begun = 0
+        self._waiting: dict[str, int] = {}
+        self._met: dict[str, asyncio.Event] = {}
+        self._decoding: dict[AttemptKey, str] = {}
+        self._batch_sizes: dict[AttemptKey, int] = {}
+        self._notices: list[Notice] = []
         self._weights = weights
         self._warm_ups = warm_ups
         self._attempts = Attempts(is_alive)
@@ -164,6 +153,19 @@ class Supervisor:
         """Return once the real footage is let in."""
         await self._gate.wait()
 
+    async def meet(self, node_id: str, parties: int) -> bool:
+        """Return once `parties` callers of a node wait here; False if they do not come in time."""
+        self._waiting[node_id] = self._waiting.get(node_id, 0) + 1
+        if self._waiting[node_id] >= parties:
+            self._met.setdefault(node_id, asyncio.Event()).set()
+        try:
+            await asyncio.wait_for(
+                self._met.setdefault(node_id, asyncio.Event()).wait(), _MEETING_S
+            )
+        except TimeoutError:
+            return False
+        return True
+
     async def enlist(self, name: str, actor: object, node_id: str) -> None:
         """See `Stranded.enlist`."""
         self._stranded.enlist(name, actor, node_id)
@@ -172,13 +174,53 @@ class Supervisor:
         """See `Stranded.given_up`."""
         return self._stranded.given_up()
 
-    async def begin(self, key: AttemptKey, node_id: str) -> int:
-        """See `Attempts.begin`."""
-        return self._attempts.begin(key, node_id)
+    async def begin(self, key: AttemptKey, node_id: str, pid: int) -> Turn:
+        """Note that a try begins, as `Attempts.begin`; return once the node has room for it."""
+        while key.step == "decode" and not self._has_room(key, node_id):
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        if key.step == "decode":
+            self._decoding[key] = node_id
+        # What a task handed on before it died is known by its number: its next try must not make
+        # batches of another size.
+        is_new = key not in self._batch_sizes
+        batch_size = self._batch_sizes.setdefault(key, self._pace.batch_size_on(node_id))
+        failed = self._attempts.begin(key, node_id, pid)
+        self._begun += is_new and key.step == "decode" and key.sequence >= 0
+        return self._pace.turn(node_id, failed, batch_size)
+
+    def _has_room(self, key: AttemptKey, node_id: str) -> bool:
+        """Say whether one decoder more may run; one that died is replaced by its work's next try."""
+        here = sum(node == node_id for other, node in self._decoding.items() if other != key)
+        return here < self._pace.decoders_on(node_id)
 
     async def end(self, key: AttemptKey) -> None:
         """See `Attempts.end`."""
         self._attempts.end(key)
+        self._decoding.pop(key, None)
+        self._batch_sizes.pop(key, None)
+
+    async def new_pass(self) -> None:
+        """Note that nothing of an earlier pass runs any more."""
+        self._decoding.clear()
+
+    async def detected(self, batch_size: int, frames: int, wall_s: float) -> None:
+        """See `Pace.detected`."""
+        self._pace.detected(batch_size, frames, wall_s)
+
+    async def observe(self, increase_mb: dict[str, float]) -> None:
+        """See `Pace.observe`."""
+        self._notices += self._pace.observe(increase_mb)
+        if self._live:
+            self._live.tick(max(0, self._begun - self._gain.segments), increase_mb)
+
+    async def notice(self, texts: Sequence[str]) -> None:
+        """Have something said."""
+        self._notices += [Notice(text=text) for text in texts]
+
+    async def forgive(self, node_id: str, pid: int, text: str) -> None:
+        """See `Attempts.forgive`; `text` says why."""
+        self._attempts.forgive(node_id, pid)
+        self._notices.append(Notice(text=text, node=node_id))
 
     async def logged(self, gain: Gain) -> None:
         """Note what is on disk now.
@@ -187,9 +229,19 @@ class Supervisor:
             StepError: More segments failed than the job allows.
         """
         self._gain += gain
+        if self._live:
+            self._live.gained(gain.frames, gain.failed)
         if self._limit:
             self._limit.check(self._gain)
 
     async def progress(self) -> Progress:
         """Return how far the job is."""
-        return Progress(is_warm=self._warm_ups <= 0, frames=self._gain.frames, lost=self._gain.lost)
+        notices, self._notices = tuple(self._notices), []
+        return Progress(
+            is_warm=self._warm_ups <= 0,
+            frames=self._gain.frames,
+            lost=self._gain.lost,
+            failed=self._gain.failed,
+            decoding=len(self._decoding),
+            notices=notices,
+        )

@@ -1,43 +1,52 @@
-"""How much memory a job takes on each node, sampled while it runs."""
+"""How much memory a job takes on each node, sampled while it runs; and the end of workers that leak."""
 
 import os
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import psutil
 
-from cluster.memory import MIB, MemoryMeter, family
+from cluster.live import NodeGauges
+from cluster.meter import MIB, MemoryMeter, MemorySample, Usage, family, gpu_bytes
 
 SAMPLE_EVERY_S = 1.0
+# Until a process has loaded what it loads.
+_SETTLES_S = 10.0
+# So many samples in a row above the bound: memory that is on its way out does not count.
+_PATIENCE = 5
+# A process is looked at anew when it has changed by so much.
+_TOLERANCE_BYTES = 3 * MIB
+# Of Ray's titles of processes: those that may be ended at any time, for others make their work anew.
+_RECYCLABLE = ("decode_stage", "DetectStage", "ray::IDLE")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemorySample:
-    """The memory of a job on a node at a moment, in MiB.
+class Leaks:
+    """Finds processes that keep growing beyond what their work explains."""
 
-    Attributes:
-        time: Unix time.
-        used_mb: Sum of the PSS of the job's processes, Ray's included.
-        object_store_mb: What of it is shared memory: the object store.
-    """
+    def __init__(self, bound_bytes: int, now: Callable[[], float] = time.monotonic) -> None:
+        """Take `bound_bytes` as the growth that is explained."""
+        self._bound_bytes, self._now = bound_bytes, now
+        self._seen_at: dict[int, float] = {}
+        self._level: dict[int, int] = {}
+        self._streak: dict[int, int] = {}
 
-    time: float
-    used_mb: float
-    object_store_mb: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeMemory:
-    """The memory of a job on one node.
-
-    Attributes:
-        sampling_s: Seconds that the measurement itself took.
-    """
-
-    node: str
-    samples: tuple[MemorySample, ...]
-    sampling_s: float
+    def find(self, uss_bytes: dict[int, int]) -> list[tuple[int, int]]:
+        """Take what each process has to itself; return (process, growth in bytes) of those to end."""
+        for gone in self._seen_at.keys() - uss_bytes.keys():
+            for known in (self._seen_at, self._level, self._streak):
+                known.pop(gone, None)
+        found = []
+        for pid, size in uss_bytes.items():
+            if self._now() - self._seen_at.setdefault(pid, self._now()) < _SETTLES_S:
+                continue
+            growth = size - self._level.setdefault(pid, size)
+            self._streak[pid] = self._streak.get(pid, 0) + 1 if growth > self._bound_bytes else 0
+            if self._streak[pid] >= _PATIENCE:
+                found.append((pid, growth))
+        return found
 
 
 class NodeMonitor:
@@ -46,13 +55,30 @@ class NodeMonitor:
     A worker's parent is the node's raylet, so the raylet's descendants are all the workers there.
     """
 
-    def __init__(self, node: str, driver_pid: int | None) -> None:
-        """Begin to sample; `driver_pid` is the driver's if it runs on this node."""
-        self._node = node
+    def __init__(
+        self,
+        node: str,
+        driver_pid: int | None,
+        leak_bytes: int,
+        forgive: Callable[[int, str], None],
+        spilled_bytes: Callable[[], int],
+    ) -> None:
+        """Begin to sample.
+
+        Args:
+            node: Its id.
+            driver_pid: The driver's process, if it runs on this node.
+            leak_bytes: Growth of a worker beyond which it is ended.
+            forgive: Called before one is ended, with its process and why.
+            spilled_bytes: What the node's Ray has put on a disk so far.
+        """
         self._roots = [os.getppid(), *([driver_pid] if driver_pid else [])]
-        self._meter = MemoryMeter()
+        self._meter, self._leaks = MemoryMeter(_TOLERANCE_BYTES), Leaks(leak_bytes)
+        self._forgive, self._spilled_bytes = forgive, spilled_bytes
+        self._spilled_before = spilled_bytes()
         self._samples: list[MemorySample] = []
-        self._sampling_s = 0.0
+        self._latest: MemorySample | None = None
+        self._gauges = NodeGauges(node)
         self._lock = threading.Lock()
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -63,32 +89,71 @@ class NodeMonitor:
 
     def sample(self) -> MemorySample:
         """Measure now."""
-        began = time.thread_time()
+        with self._lock:
+            began = time.thread_time()
+            usage = self._measure()
+            self._latest = MemorySample(
+                time=time.time(),
+                pss_mb=usage.pss_bytes / MIB,
+                rss_mb=usage.rss_bytes / MIB,
+                uss_mb=usage.uss_bytes / MIB,
+                object_store_mb=usage.shared_bytes / MIB,
+                spilled_mb=(self._spilled_bytes() - self._spilled_before) / MIB,
+                gpu_mem_mb=_in_mib(gpu_bytes(self._meter.by_process)),
+                sampling_s=time.thread_time() - began,
+            )
+            self._samples.append(self._latest)
+            self._gauges.show(self._latest)
+            self._end_leaks()
+            return self._latest
+
+    def _measure(self) -> Usage:
         processes = {p.pid: p for root in self._roots for p in family(root)}
         for process in _rays_own(self._roots[0]):
             processes.setdefault(process.pid, process)
-        usage = self._meter.measure(processes.values())
-        sample = MemorySample(
-            time=time.time(),
-            used_mb=usage.total_bytes / MIB,
-            object_store_mb=usage.shared_bytes / MIB,
-        )
-        with self._lock:
-            self._samples.append(sample)
-            self._sampling_s += time.thread_time() - began
-        return sample
+        return self._meter.measure(processes.values())
 
-    def latest_mb(self) -> float:
-        """Return the memory of the job on this node at the last sample, in MiB."""
-        with self._lock:
-            return self._samples[-1].used_mb if self._samples else 0.0
+    def _end_leaks(self) -> None:
+        uss_bytes = {pid: usage.uss_bytes for pid, usage in self._meter.by_process.items()}
+        for pid, growth in self._leaks.find(uss_bytes):
+            with suppress(psutil.Error):
+                process = psutil.Process(pid)
+                title = (process.cmdline() or [""])[0]
+                if any(name in title for name in _RECYCLABLE):
+                    self._forgive(
+                        pid, f"Ended a worker that kept growing: {title}, by {growth / MIB:.0f} MB"
+                    )
+                    process.kill()
 
-    def report(self) -> NodeMemory:
-        """Return all samples so far."""
+    def latest(self) -> MemorySample | None:
+        """Return the last sample, if there is one."""
+        return self._latest
+
+    def take(self) -> list[MemorySample]:
+        """Return the samples since this was last asked."""
         with self._lock:
-            return NodeMemory(
-                node=self._node, samples=tuple(self._samples), sampling_s=self._sampling_s
-            )
+            samples, self._samples = self._samples, []
+            return samples
+
+
+def _in_mib(size: int | None) -> float | None:
+    return None if size is None else size / MIB
+
+
+def spilled_by(address: str, port: int) -> Callable[[], int]:
+    """Return what asks a node's raylet how many bytes it has put on a disk, by spilling or without.
+
+    A raylet that may not spill allocates in files, when the store is full and work has to go on.
+    """
+
+    def ask() -> int:
+        from ray._private.internal_api import get_memory_info_reply
+
+        asked: Any = get_memory_info_reply
+        stats = asked(None, address, port).store_stats
+        return int(stats.spilled_bytes_total + stats.object_store_bytes_fallback)
+
+    return ask
 
 
 def _rays_own(raylet: int) -> list[psutil.Process]:

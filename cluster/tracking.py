@@ -12,10 +12,14 @@ from typing import Any
 
 import ray
 
-from pipeline.camera_log import CameraLog, Gain
+from cluster.meter import cleanup_memory
+from pipeline.camera_log import CameraLog
+from pipeline.gain import Gain
+from pipeline.light import keep_out
 from pipeline.part import LogSettings
 from pipeline.records import Detections, FootageEnd, Gap
 from pipeline.tail import Missing, Tail
+from pipeline.warmup_log import warm_up_log
 
 Arrival = Detections | Gap | FootageEnd
 
@@ -34,11 +38,18 @@ class CameraLogs:
         Raises:
             OutputError: A ledger is damaged.
         """
+        keep_out("pandas")
+        self._settings = settings
         self._logs = {tail.camera_id: CameraLog(tail, settings) for tail in tails}
         self._supervisor = supervisor
 
+    def tidy(self) -> int:
+        """Give memory back that is not needed; see `cleanup_memory`."""
+        return cleanup_memory()
+
     def ready(self) -> bool:
-        """Answer, once the actor runs."""
+        """Answer, once the actor runs and has what it needs."""
+        warm_up_log(self._settings)
         return True
 
     def push(self, arrivals: Sequence[Arrival]) -> None:

@@ -2,16 +2,20 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
 
 from cluster.actors import Actors
+from cluster.meter import MemorySample, cleanup_memory
+from cluster.pace import Notice
 from cluster.supervisor import Progress
 
 POLL_S = 0.2
 REPORT_EVERY_S = 0.5
+TAKE_SAMPLES_EVERY_S = 10.0
+_TIDY_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,14 @@ class Readiness:
     ready_at: float
     baseline_mb: Mapping[str, float]
 
+    def increase_mb(self, latest: Mapping[str, MemorySample]) -> dict[str, float]:
+        """Return what the job has added on each node that was there from the beginning."""
+        return {
+            node: sample.pss_mb - self.baseline_mb[node]
+            for node, sample in latest.items()
+            if node in self.baseline_mb
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:
@@ -33,19 +45,24 @@ class Watch:
 
     Attributes:
         ready: Called once, when the job is ready.
-        progress: Called often, with the memory of the fullest node in MiB.
+        progress: Called often, with what the job has added on the fullest node, in MiB.
+        notice: Called with what a user should know.
+        samples: Called now and then, with the memory of each node since it was last called.
     """
 
     ready: Callable[[Readiness], None]
     progress: Callable[[Progress, float], None]
+    notice: Callable[[Notice], None]
+    samples: Callable[[Mapping[str, Sequence[MemorySample]]], None]
 
 
 class Watcher:
     """Opens the gate when every step is warm, then tells how far the job is."""
 
-    def __init__(self, actors: Actors, watch: Watch) -> None:
-        self._actors, self._watch = actors, watch
+    def __init__(self, actors: Actors, watch: Watch, limit_mb: int) -> None:
+        self._actors, self._watch, self._limit_mb = actors, watch, limit_mb
         self._readiness: Readiness | None = None
+        self._taken_at = self._tidied_at = time.monotonic()
         self._error: Exception | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -63,7 +80,9 @@ class Watcher:
             return
         if self._error is not None:
             raise self._error
+        self._actors.sample()
         self._look()
+        self._watch.samples(self._actors.take_samples())
 
     def readiness(self) -> Readiness:
         """Return the moment from which the job counts."""
@@ -83,22 +102,32 @@ class Watcher:
 
     def _look(self) -> None:
         progress = ray.get(self._actors.supervisor.progress.remote())
+        for notice in progress.notices:
+            self._watch.notice(notice)
         if self._readiness is None:
             if progress.is_warm:
                 self._readiness = self._measure()
                 self._watch.ready(self._readiness)
                 ray.get(self._actors.supervisor.open_gate.remote())
-        else:
-            self._actors.give_up_stranded()
-            latest_mb = self._actors.ask_monitors("latest_mb")
-            self._watch.progress(progress, max(latest_mb, default=0.0))
+            return
+        self._actors.give_up_stranded()
+        increase_mb = self._readiness.increase_mb(self._actors.latest())
+        self._actors.supervisor.observe.remote(increase_mb)
+        most_mb = max(increase_mb.values(), default=0.0)
+        if most_mb > self._limit_mb and time.monotonic() - self._tidied_at > _TIDY_EVERY_S:
+            self._tidied_at = time.monotonic()
+            cleanup_memory()
+            self._actors.tidy()
+        self._watch.progress(progress, most_mb)
+        if time.monotonic() - self._taken_at > TAKE_SAMPLES_EVERY_S:
+            self._taken_at = time.monotonic()
+            self._watch.samples(self._actors.take_samples())
 
     def _measure(self) -> Readiness:
-        self._actors.ask_monitors("sample")
+        self._actors.fill_workers()
+        cleanup_memory()
+        samples = self._actors.sample()
         return Readiness(
             ready_at=time.time(),
-            baseline_mb={
-                report.node: report.samples[-1].used_mb
-                for report in self._actors.ask_monitors("report")
-            },
+            baseline_mb={node: sample.pss_mb for node, sample in samples.items()},
         )

@@ -6,20 +6,24 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
 from cluster.actors import DataflowSpec
 from cluster.dataflow import Outcome, run
-from cluster.memory import check_memory_limit, store_bytes
+from cluster.memory import MemoryPlan
+from cluster.meter import MIB
+from cluster.pace import Notice
 from cluster.session import Session, open_session
 from cluster.supervisor import Progress
 from cluster.watcher import Readiness, Watch
 from jobs.console import ProgressReport, open_console, show_failures
 from jobs.exits import ending
+from jobs.memory_log import MemoryLog
 from jobs.options import add_options, resolve
-from jobs.progress import Standing, moved_footage, prepare_all
+from jobs.progress import moved_footage, prepare_all
 from jobs.results import RunEnd, read_survey_failures
 from jobs.settings import JobSettings
 from jobs.spec import (
@@ -28,6 +32,7 @@ from jobs.spec import (
     describe,
     find_model,
     known_hardware,
+    plan_here,
     provenance,
 )
 from jobs.survey import Survey, only_failed, survey
@@ -61,8 +66,8 @@ def run_job(
     if not settings.output:
         raise ConfigError("no output: give --output a folder")
     log.info(
-        "Processing parameters: batch_size=%d, memory_limit=%d MB",
-        settings.batch_size,
+        "Processing parameters: batch_size=%s, memory_limit=%d MB",
+        settings.plain()["batch_size"],
         settings.memory_limit_mb,
     )
     find_ffmpeg()
@@ -84,13 +89,14 @@ def run_job(
     is_first_shard = settings.shard_of[0] == 0
     moved = moved_footage(start.folder.path, wanted, is_first_shard=is_first_shard)
     with Leases(start.folder.path, start.attempt_id).held([*wanted.cameras, *moved]):
-        hardware, outcome = _work(start, wanted, console, every_frames, retry=retry)
+        hardware, plan, outcome = _work(start, wanted, console, every_frames, retry=retry)
         end = RunEnd(
             start=start,
             found=found,
             provenance=provenance(settings, model, hardware, start.folder.run_id),
             outcome=outcome,
             wall_s=time.monotonic() - began,
+            plan=plan,
         )
         end.write()
     _say_end(end, console)
@@ -106,40 +112,49 @@ def _refuse_to_overwrite_work(settings: JobSettings) -> None:
 
 def _work(
     start: Start, found: Survey, console: Console, every_frames: int, *, retry: bool
-) -> tuple[MadeWith | None, Outcome | None]:
+) -> tuple[MadeWith | None, MemoryPlan | None, Outcome | None]:
     """Do what is left, if anything is; Ray is started only for that."""
     settings, folder = start.settings, start.folder
     hardware = known_hardware(settings, folder.made_with)
     standing = None
     if not found.wanted:
-        return hardware, None
+        return hardware, None, None
     if hardware is not None:
         standing = prepare_all(start, found, hardware, retry=retry)
         if not standing.tails:
-            return hardware, None
+            return hardware, None, None
+    here = plan_here(settings, [each.footage for each in found.wanted], folder.made_with)
     log.info("Starting Ray and loading %s", settings.model)
-    with open_session(store_bytes(settings.memory_limit_mb), settings.address or None) as ray:
+    with open_session(here.store_bytes, settings.address or None) as ray:
         hardware = choose_hardware(settings, ray, folder.made_with)
         folder.note_made_with(hardware)
         if standing is None:
             standing = prepare_all(start, found, hardware, retry=retry)
         spec = describe(start, hardware, standing.tails, ray)
-        return hardware, _run(spec, ray, settings, standing, console, every_frames)
+        _say_plan(spec.memory)
+        memory_log = MemoryLog(
+            folder,
+            spec.log.provenance,
+            attempt_id=start.attempt_id,
+            limit_mb=settings.memory_limit_mb,
+        )
+        try:
+            outcome = _run(
+                spec,
+                ray,
+                memory_log,
+                ProgressReport(console, standing.frames_left, every_frames=every_frames),
+            )
+        finally:
+            memory_log.flush()
+        return hardware, spec.memory, outcome
 
 
 def _run(
-    spec: DataflowSpec,
-    session: Session,
-    settings: JobSettings,
-    standing: Standing,
-    console: Console,
-    every_frames: int,
+    spec: DataflowSpec, session: Session, memory_log: MemoryLog, report: ProgressReport
 ) -> Outcome:
-    report = ProgressReport(console, standing.frames_left, every_frames=every_frames)
-    baseline_mb, alert = 0.0, _Once(log.warning)
-
     def ready(readiness: Readiness) -> None:
-        nonlocal baseline_mb
+        memory_log.ready(readiness)
         baseline_mb = max(readiness.baseline_mb.values(), default=0.0)
         log.info("Initial memory usage: %.1f MB", baseline_mb)
         log.info(
@@ -153,31 +168,28 @@ def _run(
         )
         report.start()
 
-    def progress(now: Progress, memory_mb: float) -> None:
-        report.show(now.frames + now.lost, memory_mb, log.info)
-        if not check_memory_limit(memory_mb - baseline_mb, settings.memory_limit_mb):
-            alert(
-                "Memory usage is %.1f MB above the start, over the limit of %d MB",
-                memory_mb - baseline_mb,
-                settings.memory_limit_mb,
-            )
+    def progress(now: Progress, increase_mb: float) -> None:
+        report.show(now.frames + now.lost, increase_mb, log.info)
+
+    def notice(said: Notice) -> None:
+        memory_log.notice(said)
+        log.warning("%s", said.text)
 
     try:
-        return run(spec, session, Watch(ready, progress))
+        return run(spec, session, Watch(ready, progress, notice, memory_log.samples))
     finally:
         report.stop()
 
 
-class _Once:
-    """Says something the first time it is asked to."""
-
-    def __init__(self, say: Callable[..., None]) -> None:
-        self._say: Callable[..., None] | None = say
-
-    def __call__(self, *message: object) -> None:
-        if self._say:
-            self._say(*message)
-        self._say = None
+def _say_plan(plan: MemoryPlan) -> None:
+    parts = ", ".join(f"{name} {size // MIB}" for name, size in plan.parts.items())
+    log.info(
+        "Memory plan of a node, of %d MB: %s; batches of %d, %d decoder(s)",
+        plan.limit_mb,
+        parts,
+        plan.batch_size,
+        plan.decoders,
+    )
 
 
 def _say_found(found: Survey) -> None:
@@ -220,12 +232,31 @@ def _say_end(end: RunEnd, console: Console) -> None:
         )
         if summary["frames_now"] < summary["frames"]:
             log.info("With earlier starts, %d frames are in the tables", summary["frames"])
+    if memory["status"] != "held":
+        log.error(
+            "The memory limit did not hold: %.1f MB added of %d MB, %.1f MB spilled to a disk",
+            memory["peak_increase_mb"],
+            memory["memory_limit_mb"],
+            memory["spilled_mb"],
+        )
+    _say_effect(summary["memory_plan"])
     if end.failures:
         log.warning("Video processing completed, %d failure(s) recorded", len(end.failures))
         show_failures(console, end.failures)
     else:
         log.info("Video processing completed successfully")
     log.info("Tables are in %s", end.path)
+
+
+def _say_effect(plan: dict[str, Any] | None) -> None:
+    """Say it if Ray Data kept to less than was planned: it had to share the cluster."""
+    effect = plan["in_flight_bytes_in_effect"] if plan else None
+    if plan and effect is not None and effect < plan["in_flight_bytes"]:
+        log.warning(
+            "Ray Data held %d MB of frame batches at most, not the %d MB planned for a node",
+            effect // MIB,
+            plan["in_flight_bytes"] // MIB,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,112 +1,25 @@
-"""`footfall benchmark`: footfall and `ultralytics track`, in turn, on the same clips.
-
-Machines are shared and noisy, so the two run in pairs (A B A B), each in a process of its own, and what
-is reported is each one's median and the median of the pairs' ratios. Both are timed from the moment
-that they are ready: models are loaded, and the first batch or frame is through.
-"""
+"""`footfall benchmark`: what the main job costs, in time (`speed`) and in memory (`memory`)."""
 
 import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from importlib import import_module
 
-from rich.console import Console
-from rich.table import Table
-
-from jobs.exits import EXIT_OK, ending
-from pipeline.errors import StepError
-from pipeline.weights import find_weights
-
-_ULTRALYTICS = """
-import sys, time
-from ultralytics import YOLO
-weights, tracker, *clips = sys.argv[1:]
-frames, seconds = 0, 0.0
-for clip in clips:
-    model, began = YOLO(weights), None
-    for _ in model.track(clip, stream=True, verbose=False, classes=[0], tracker=tracker):
-        frames += began is not None
-        began = began or time.perf_counter()
-    seconds += time.perf_counter() - began
-print(frames / seconds)
-"""
+KINDS = {
+    "speed": "measure the main job against `ultralytics track` (PyTorch), in turn, on the same clips",
+    "memory": "measure from outside what the main job adds under several caps",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure the main job against `ultralytics track` (PyTorch), in turn, on the same clips."""
-    parser = argparse.ArgumentParser(prog="footfall benchmark", description=main.__doc__)
-    parser.add_argument(
-        "--input", action="append", required=True, metavar="CLIP", help="repeatable"
-    )
-    parser.add_argument("--pairs", type=int, default=3, help="how often each runs (default: 3)")
-    parser.add_argument("--model", default="yolov8n.pt", help="(default: %(default)s)")
-    parser.add_argument("--tracker", default="botsort.yaml", help="ultralytics' (default: its own)")
-    parser.add_argument("--precision", default="auto", help="footfall's (default: auto)")
-    options = parser.parse_args(arguments)
-    return ending("benchmark", lambda: _measure(options))
-
-
-def _measure(options: argparse.Namespace) -> int:
-    weights = find_weights(options.model).path
-    console, ours, theirs = Console(highlight=False), [], []
-    for pair in range(options.pairs):
-        ours.append(_footfall(options))
-        theirs.append(_ultralytics(weights, options))
-        console.print(f"pair {pair + 1}: footfall {ours[-1]:.1f}, ultralytics {theirs[-1]:.1f} fps")
-    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-    table = Table("", "median fps", "all")
-    for name, figures in (("footfall", ours), ("ultralytics track", theirs), ("ratio", ratios)):
-        every = " ".join(f"{figure:.2f}" for figure in figures)
-        table.add_row(name, f"{statistics.median(figures):.2f}", every)
-    console.print(table)
-    when = datetime.now(UTC).date().isoformat()
-    console.print(f"{when}, {_processor()}, {os.cpu_count()} cores, precision {options.precision}")
-    return EXIT_OK
-
-
-def _footfall(options: argparse.Namespace) -> float:
-    """Return the frames a second of a backfill, once it was ready."""
-    with tempfile.TemporaryDirectory() as folder:
-        inputs = [word for clip in options.input for word in ("--input", clip)]
-        _run(
-            [
-                sys.executable, "-m", "jobs.backfill", *inputs, "--output", folder + "/out",
-                "--model", options.model, "--precision", options.precision,
-            ]
-        )  # fmt: skip
-        summary = json.loads((Path(folder) / "out" / "summary.json").read_text())
-        return float(summary["fps"])
-
-
-def _ultralytics(weights: str, options: argparse.Namespace) -> float:
-    clips = [str(Path(clip).absolute()) for clip in options.input]
-    code = [sys.executable, "-c", _ULTRALYTICS, weights, options.tracker, *clips]
-    return float(_run(code).split()[-1])
-
-
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise StepError(f"{command[1:3]} ended with exit code {done.returncode}: {reason}")
-    return done.stdout
-
-
-def _processor() -> str:
-    """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "an unknown processor"
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "an unknown processor"
+    """Run the benchmark that the command line names."""
+    parser = argparse.ArgumentParser(prog="footfall benchmark", description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    for name, text in KINDS.items():
+        kinds.add_parser(name, help=text, add_help=False)
+    options, rest = parser.parse_known_args(arguments)
+    code: int = import_module(f"jobs.benchmark_{options.kind}").main(rest)
+    return code
 
 
 if __name__ == "__main__":

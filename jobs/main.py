@@ -11,9 +11,10 @@ VERBS = {
     "status": "say what of an output is done, what failed, what is left",
     "retry": "do again what failed in an output",
     "verify": "read every file of an output, and hold it against its ledger",
+    "metrics": "show where the time of a run went, and its memory against the cap",
     "compact": "merge the small files of an output into few, large ones",
     "demo": "run the main job on footage with known truth, or on yours",
-    "benchmark": "measure the main job against `ultralytics track`, in turn",
+    "benchmark": "measure the main job: its speed beside `ultralytics track`, its memory",
     "soak": "kill whatever runs, at random moments, and see whether anything is lost",
     "weights": "put the default weights into the cache",
 }

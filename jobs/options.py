@@ -6,12 +6,13 @@ field in `JobSettings`, its key in the file, and, with dashes, its option.
 
 import argparse
 import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from cluster.session import under_ray_job
-from jobs.settings import JobSettings, field_of, key_of
+from jobs.settings import AUTO_BATCH, JobSettings, field_of, key_of
 from pipeline.errors import ConfigError
 from pipeline.standin_backend import STAND_IN
 from pipeline.track import TrackSettings
@@ -75,8 +76,8 @@ def _read(path: str) -> dict[str, Any]:
 
 def _convert(name: str, value: Any) -> Any:  # noqa: ANN401
     """Turn a value of the command line or a file into the type of its setting."""
-    if name == "track":
-        return _track(value)
+    if name in _CONVERTED:
+        return _CONVERTED[name](value)
     setting = next(s for s in fields(JobSettings) if s.name == name)
     default = setting.default
     if isinstance(default, tuple):
@@ -85,8 +86,6 @@ def _convert(name: str, value: Any) -> Any:  # noqa: ANN401
         if not isinstance(parts, (list, tuple)) or not all(isinstance(p, str) for p in parts):
             raise ConfigError(f"{key_of(name)} = {value!r}: a list of names")
         return tuple(part.strip() for part in parts)
-    if name == "max_failed_segments" and isinstance(value, (int, float)):
-        value = str(value)
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise ConfigError(f"{key_of(name)} = {value!r}: true or false")
@@ -123,6 +122,29 @@ def _track(value: Any) -> TrackSettings:  # noqa: ANN401
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise ConfigError(f"track.{key} = {number!r}: a number")
     return TrackSettings(**value)
+
+
+def _batch_size(value: Any) -> int:  # noqa: ANN401
+    if value == "auto":
+        return AUTO_BATCH
+    size: int = _scalar("batch_size", value, int)
+    if size == AUTO_BATCH:
+        raise ConfigError(f"batch_size = {size}: it is 1 or more, or auto")
+    return size
+
+
+def _failed_segments(value: Any) -> str:  # noqa: ANN401
+    """A file may have it as a number or as a text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ConfigError(f"max_failed_segments = {value!r}: a number as 20, or a share as 0.5")
+    return str(value)
+
+
+_CONVERTED: Mapping[str, Callable[[Any], Any]] = {
+    "track": _track,
+    "batch_size": _batch_size,
+    "max_failed_segments": _failed_segments,
+}
 
 
 def _refuse_relative(values: dict[str, Any]) -> None:

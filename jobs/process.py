@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.memory import check_memory_limit, cleanup_memory, get_memory_usage
+from cluster.meter import check_memory_limit, cleanup_memory, get_memory_usage
 from jobs.backfill import run_job
 from jobs.console import open_console
 from jobs.settings import (

@@ -1,9 +1,8 @@
 """What a run leaves beside its movement logs: `summary.json`, `failures`, `metrics`, an exit code."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.dataflow import Outcome
+from cluster.memory import MemoryPlan
 from jobs.exits import EXIT_OK, EXIT_PARTIAL
+from jobs.measured import Measured, read_measured
 from jobs.spec import Start
 from jobs.survey import Survey, printable_uri
 from pipeline.atomic import remove
@@ -23,12 +24,13 @@ from pipeline.sink import write_hashed
 from pipeline.tables import Provenance, failures_table, rows_table
 
 # The old service's names for where the time went, and the steps that they sum up.
-_TIMINGS = {
+_TIMINGS: Mapping[str, tuple[str, ...]] = {
     "aws_detection": (),
     "yolo_detection": ("detect",),
     "tracking_update": ("track",),
     "movement_logging": ("write",),
     "frame_processing": ("demux", "decode"),
+    "memory_management": ("memory",),
 }
 
 
@@ -39,6 +41,7 @@ class RunEnd:
     Attributes:
         outcome: None if there was nothing left to work on.
         wall_s: Seconds from the start of the command.
+        plan: How memory was divided on a node; None if nothing was left to work on.
     """
 
     start: Start
@@ -46,6 +49,12 @@ class RunEnd:
     provenance: Provenance
     outcome: Outcome | None
     wall_s: float
+    plan: MemoryPlan | None = None
+
+    @cached_property
+    def measured(self) -> Measured:
+        """What `metrics` says of all starts of the run."""
+        return read_measured(self.path)
 
     @cached_property
     def results(self) -> list[FootageResult]:
@@ -99,48 +108,40 @@ class RunEnd:
             "config": self.start.settings.plain(),
             "recordings": _by_recording(self.results, self.failures),
             "memory_usage": self.memory_usage(),
+            "memory_plan": self._plan(),
             "ready_at": outcome.readiness.ready_at if outcome else None,
             "baseline_mb": self.memory_usage()["initial_mb"],
             "performance_timings": self.timings(),
         }
 
     def memory_usage(self) -> dict[str, Any]:
-        """Return the memory of the fullest node, in MiB."""
-        usage = {"initial_mb": 0.0, "final_mb": 0.0, "peak_increase_mb": 0.0}
-        if self.outcome:
-            ready = self.outcome.readiness
-            nodes = [
-                {
-                    "initial_mb": base,
-                    "final_mb": node.samples[-1].used_mb,
-                    "peak_increase_mb": max(
-                        (s.used_mb - base for s in node.samples if s.time >= ready.ready_at),
-                        default=0.0,
-                    ),
-                }
-                for node in self.outcome.memory
-                if node.samples and (base := ready.baseline_mb.get(node.node)) is not None
-            ]
-            usage = max(nodes, key=lambda node: node["peak_increase_mb"], default=usage)
+        """Return the memory of the fullest node in this start, in MiB."""
+        here = [n for n in self.measured.memory if n.attempt_id == self.start.attempt_id]
+        fullest = max(here, key=lambda node: node.peak_increase_mb, default=None)
+        statuses = {node.status for node in here}
+        worst = next((s for s in ("spilled", "exceeded") if s in statuses), "held")
         return {
-            **{name: round(max(0.0, value), 1) for name, value in usage.items()},
-            "batch_size": self.start.settings.batch_size,
+            "initial_mb": round(fullest.baseline_mb, 1) if fullest else 0.0,
+            "final_mb": round(fullest.final_mb, 1) if fullest else 0.0,
+            "peak_increase_mb": round(max(0.0, fullest.peak_increase_mb), 1) if fullest else 0.0,
+            "spilled_mb": round(max((node.spilled_mb for node in here), default=0.0), 1),
+            "status": worst,
+            "batch_size": self.start.settings.plain()["batch_size"],
             "memory_limit_mb": self.start.settings.memory_limit_mb,
         }
 
+    def _plan(self) -> dict[str, Any] | None:
+        """Return how memory was divided, and what of it Ray Data kept to."""
+        if self.plan is None or self.outcome is None:
+            return None
+        return {**self.plan.plain(), "in_flight_bytes_in_effect": self.outcome.in_flight_bytes}
+
     def timings(self) -> dict[str, float]:
-        """Return seconds summed over workers, under the old service's names."""
-        seconds = {
-            name: sum(r.step_s.get(step, 0.0) for r in self.results for step in steps)
-            for name, steps in _TIMINGS.items()
-        }
-        sampling_s = sum(node.sampling_s for node in self.outcome.memory) if self.outcome else 0.0
-        return {
-            name: round(s, 3) for name, s in {**seconds, "memory_management": sampling_s}.items()
-        }
+        """Return seconds summed over workers and starts, under the old service's names."""
+        return {name: round(self.measured.seconds(*steps), 3) for name, steps in _TIMINGS.items()}
 
     def write(self) -> None:
-        """Write the survey's failures, the memory rows of `metrics`, and last the summary.
+        """Write the survey's failures, and last the summary.
 
         Raises:
             OutputError: They cannot be written.
@@ -148,25 +149,8 @@ class RunEnd:
         index, count = self.start.settings.shard_of
         if index == 0:
             write_survey_failures(self.path, self.found.uris, self.found.failures, self.provenance)
-        if self.outcome:
-            rows = rows_table("metrics", list(self._memory_rows(self.outcome)))
-            stem = f"attempt-{self.start.attempt_id}"
-            write_hashed(self.path, "metrics", stem, rows, self.provenance)
         name = "summary.json" if count == 1 else f"summary-{index}-of-{count}.json"
         self.start.folder.write_text(name, json.dumps(self.summary(), indent=2) + "\n")
-
-    def _memory_rows(self, outcome: Outcome) -> Iterator[dict[str, object]]:
-        for node in outcome.memory:
-            for sample in node.samples:
-                yield {
-                    "attempt_id": self.start.attempt_id,
-                    "time": datetime.fromtimestamp(sample.time, UTC),
-                    "step": "memory",
-                    "node": node.node,
-                    "rss_mb": sample.used_mb,
-                    "object_store_mb": sample.object_store_mb,
-                    "limit_mb": float(self.start.settings.memory_limit_mb),
-                }
 
 
 def _survey_files(output: Path) -> list[Path]:

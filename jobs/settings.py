@@ -26,6 +26,8 @@ LEAST_MEMORY_MB = 100
 MOST_MEMORY_MB = 8192
 DEFAULT_BATCH_SIZE = 10
 DEFAULT_MEMORY_MB = 1024
+# What `--batch-size auto` stands for.
+AUTO_BATCH = -1
 LARGEST_IMAGE_PX = 4096
 EVIDENCE_SETTINGS = ("classes", "confidence", "image_size", "stride")
 TRACK_SETTINGS = ("tracker", "track")
@@ -45,7 +47,7 @@ class JobSettings:
     video_tracks: str = option("all", "which video tracks of each recording: all, or 0,2")
     model: str = option("yolov8n.pt", "path or known name of YOLO weights")
     classes: tuple[str, ...] = option(("person",), "class names with commas, or all")
-    batch_size: int = option(DEFAULT_BATCH_SIZE, "frames of a batch", "N")
+    batch_size: int = option(DEFAULT_BATCH_SIZE, "frames of a batch, or auto", "N")
     memory_limit_mb: int = option(
         DEFAULT_MEMORY_MB, "memory that the job may add on a node, once it is ready", "MB"
     )
@@ -74,7 +76,7 @@ class JobSettings:
     track: TrackSettings = field(default_factory=TrackSettings)
 
     def __post_init__(self) -> None:
-        _at_least("batch_size", self.batch_size, 1)
+        _at_least("batch_size", self.batch_size, 1, or_else=AUTO_BATCH)
         _at_least("memory_limit_mb", self.memory_limit_mb, LEAST_MEMORY_MB)
         _at_least("stride", self.stride, 1)
         _at_least("limit", self.limit, 0)
@@ -182,6 +184,8 @@ class JobSettings:
     def plain(self) -> dict[str, Any]:
         """Return the settings under their keys, as plain values."""
         values = {key_of(name): value for name, value in asdict(self).items()}
+        if self.batch_size == AUTO_BATCH:
+            values["batch_size"] = "auto"
         # Which tracker is a setting of its own; the table holds its thresholds.
         del values["track"]["tracker"]
         return values
@@ -224,8 +228,8 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
+def _at_least(name: str, value: int, least: int, or_else: int | None = None) -> None:
+    if value < least and value != or_else:
         raise ConfigError(f"{name} = {value}: it is {least} or more")
 
 

@@ -1,18 +1,22 @@
 """From settings to what runs: the model, what computes it, the settings of each step, the workers."""
 
 import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.actors import DataflowSpec
-from cluster.memory import plan_memory
+from cluster.memory import MemoryPlan, check_store, plan_memory
+from cluster.meter import gpus_here
 from cluster.pools import decoders_for, plan_pools
-from cluster.session import Session
-from jobs.settings import JobSettings
+from cluster.session import Session, local_cpus
+from jobs.settings import AUTO_BATCH, JobSettings
 from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings
 from pipeline.errors import ConfigError
+from pipeline.footprint import footprint_of
 from pipeline.part import LogSettings
+from pipeline.records import Footage
 from pipeline.run_folder import MadeWith, RunFolder
 from pipeline.standin_backend import CLASS_NAMES, STAND_IN, stand_in_weights
 from pipeline.tables import Provenance
@@ -125,11 +129,64 @@ class Start:
     attempt_id: str
 
 
+def plan_of(
+    settings: JobSettings, footages: Iterable[Footage], device: str, cpus: float, gpus: float
+) -> MemoryPlan:
+    """Return the memory plan of a node.
+
+    Args:
+        settings: Of the job.
+        footages: What is to be read; at least one.
+        device: "cpu" or "cuda".
+        cpus: Of the node.
+        gpus: Of the node.
+
+    Raises:
+        ConfigError: The cap is too small for the footage.
+    """
+    usual = max(1, int(gpus)) if device == "cuda" else 1
+    return plan_memory(
+        settings.memory_limit_mb,
+        footprint_of(footages, DemuxSettings(stride=settings.stride)),
+        batch_size=None if settings.batch_size == AUTO_BATCH else settings.batch_size,
+        decoders=decoders_for(cpus, device),
+        detectors=max(usual, settings.detectors),
+    )
+
+
+def plan_here(
+    settings: JobSettings, footages: Iterable[Footage], made_with: MadeWith | None
+) -> MemoryPlan:
+    """Return the memory plan of this machine, before there is a Ray to ask; raises as `plan_of`."""
+    gpus = gpus_here()
+    hardware = known_hardware(settings, made_with)
+    device = hardware.device if hardware else ("cuda" if gpus else "cpu")
+    return plan_of(settings, footages, device, local_cpus(), gpus)
+
+
+def _plan_for(
+    settings: JobSettings, tails: Sequence[Tail], hardware: MadeWith, session: Session
+) -> MemoryPlan:
+    """Return the plan that every node of a session can keep to."""
+    plan = plan_of(
+        settings,
+        (footage for tail in tails for footage in tail.footages),
+        hardware.device,
+        min(node.cpus for node in session.nodes),
+        max(node.gpus for node in session.nodes),
+    )
+    check_store(plan, session.nodes)
+    return plan
+
+
 def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Session) -> DataflowSpec:
-    """Put together what runs: the settings of each step, and the workers."""
+    """Put together what runs: the settings of each step, and the workers.
+
+    Raises:
+        ConfigError: The memory that is allowed, or a node's object store, is too small.
+    """
     settings, model = start.settings, start.model
-    least_cpus = min(node.cpus for node in session.nodes)
-    memory = plan_memory(settings.memory_limit_mb, decoders_for(least_cpus, hardware.device))
+    memory = _plan_for(settings, tails, hardware, session)
     pools = plan_pools(
         list(session.nodes),
         hardware.device,
@@ -140,9 +197,9 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
     )
     return DataflowSpec(
         tails=tails,
-        demux=DemuxSettings(stride=settings.stride),
+        demux=DemuxSettings(stride=settings.stride, carried_bytes=memory.carried_bytes),
         decode=DecodeSettings(
-            batch_size=settings.batch_size, ahead_bytes=memory.ahead_bytes, fault=settings.fault
+            batch_size=memory.batch_size, ahead_bytes=memory.ahead_bytes, fault=settings.fault
         ),
         detect=DetectSettings(
             weights=model.weights,
@@ -152,7 +209,7 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
             device=hardware.device,
             precision=hardware.precision,
             threads=pools.threads,
-            batch_size=settings.batch_size,
+            batch_size=memory.batch_size,
             fault=settings.fault,
         ),
         log=LogSettings(
@@ -163,8 +220,10 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
             track_hash=settings.track_hash(),
             attempt_id=start.attempt_id,
             part_bytes=settings.part_mb * _MB,
+            held_bytes=memory.held_bytes(len(tails)),
         ),
         pools=pools,
         memory=memory,
         failure_limit=settings.failure_limit,
+        is_auto_batch=settings.batch_size == AUTO_BATCH,
     )

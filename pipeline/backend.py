@@ -32,7 +32,7 @@ class DetectSettings:
         device: "cpu" or "cuda".
         precision: Of the arithmetic, one of `PRECISIONS[backend]`; never chosen by the hardware.
         threads: CPU threads of a detector.
-        batch_size: Batches are padded to this on CUDA, so that a shape is always the same.
+        batch_size: Frames at once, at most.
         fault: A fault to be struck by, for tests.
     """
 
@@ -75,8 +75,16 @@ class Backend(Protocol):
 
     class_names: tuple[str, ...]
 
-    def boxes(self, pixels: NDArray[np.uint8]) -> Boxes:
-        """Detect in (k, height, width, 3) uint8 RGB, which is not written to."""
+    def boxes(self, pixels: NDArray[np.uint8], rows: int) -> Boxes:
+        """Detect in frames.
+
+        Args:
+            pixels: (k, height, width, 3) uint8 RGB, which is not written to.
+            rows: At least k; a backend whose results depend on the batch's shape pads it to this.
+
+        Raises:
+            MemoryError: They do not fit into the device's memory at once; fewer may.
+        """
         ...
 
 
@@ -87,6 +95,18 @@ def no_boxes() -> Boxes:
         np.zeros((0, 4), np.float32),
         np.zeros(0, np.float32),
         np.zeros(0, np.int64),
+    )
+
+
+def joined(some: Sequence[Boxes]) -> Boxes:
+    """Return the boxes of batches that follow each other, their frames' rows counted on already."""
+    if len(some) == 1:
+        return some[0]
+    return Boxes(
+        np.concatenate([boxes.frame_row for boxes in some]),
+        np.concatenate([boxes.xyxy for boxes in some]),
+        np.concatenate([boxes.confidence for boxes in some]),
+        np.concatenate([boxes.class_id for boxes in some]),
     )
 
 

@@ -10,15 +10,15 @@ All that lasts is on disk. A log that is made again, after whatever death, reads
 staged, and goes on behind the last part as if nothing had been.
 """
 
-import operator
 import uuid
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from pipeline.clock import CameraClock
 from pipeline.compact import compact
+from pipeline.gain import Gain
 from pipeline.lease import check_held
 from pipeline.ledger import CameraLedger, Part
 from pipeline.movement import MovementLog, MovementSettings
@@ -39,29 +39,6 @@ from pipeline.staging import Staging
 from pipeline.tail import Missing, Tail, progress
 from pipeline.timing import Span, Stopwatch
 from pipeline.track import TRACKERS, UNTRACKED
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What became whole.
-
-    Attributes:
-        frames: Frames that were looked at.
-        segments: Segments, with those set aside.
-        failed: Segments that were set aside.
-        lost: Frames that were set aside.
-    """
-
-    frames: int = 0
-    segments: int = 0
-    failed: int = 0
-    lost: int = 0
-
-    def __add__(self, other: "Gain") -> "Gain":
-        return Gain(*map(operator.add, astuple(self), astuple(other)))
-
-    def __sub__(self, other: "Gain") -> "Gain":
-        return Gain(*map(operator.sub, astuple(self), astuple(other)))
 
 
 class _OpenFootage:
@@ -207,12 +184,17 @@ class CameraLog:
         spans = [span for detections in segment.parts for span in detections.spans]
         part.measure(footage, segment.index, spans, segment.attempt_id)
         count = sum(len(detections.frame_index) for detections in segment.parts)
-        part.measure(footage, segment.index, self._own_spans(count))
+        # What an earlier start of the run has left on disk lay there for reasons of its own.
+        ready_at = 0.0 if segment.attempt_id else max((s.ended_at for s in spans), default=0.0)
+        part.measure(footage, segment.index, self._own_spans(count, ready_at))
         if part.is_full:
             self._commit(is_final=False)
 
-    def _own_spans(self, frames: int) -> list[Span]:
-        return [watch.span(frames=frames) for watch in (self._track_watch, self._write_watch)]
+    def _own_spans(self, frames: int, ready_at: float) -> list[Span]:
+        return [
+            self._track_watch.span(frames=frames, ready_at=ready_at),
+            self._write_watch.span(frames=frames),
+        ]
 
     def _part_for(self, footage: Footage) -> OpenPart:
         if self._part is None:

@@ -211,7 +211,7 @@ class Cutter:
             first_packet=run.first_packet,
             stop_packet=max(run.stop_packet, tail.stop_packet if tail_pts else 0),
             damaged=self._stderr.tells_of_damage() or run.jumps,
-            spans=(self._watch.span(frames=int(wanted.sum())),),
+            spans=(self._watch.span(frames=int(wanted.sum()), bytes_=len(data)),),
         )
 
     def _carried(self, run: _Run, tail: _Run) -> bytes:

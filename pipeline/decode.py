@@ -131,6 +131,10 @@ class _BatchBuilder:
     def build(self, watch: Stopwatch, pyav: PyavDecoder) -> FrameBatch:
         """Return the batch; frames that did not come are its failures."""
         segment = self._segment
+        cut_spans = segment.spans * (self._start == 0)
+        pixels = self._pixels[: len(self._rows)]
+        ready_at = cut_spans[-1].ended_at if cut_spans else 0.0
+        span = watch.span(frames=len(pixels), bytes_=pixels.nbytes, ready_at=ready_at)
         missing = sorted(set(range(self._start, self._stop)) - set(self._rows))
         failures: tuple[Failure, ...] = ()
         if missing:
@@ -159,9 +163,9 @@ class _BatchBuilder:
             positions=np.array(self._rows, np.int64),
             frame_index=segment.frame_index[self._rows],
             pts_s=segment.pts_s[self._rows],
-            pixels=self._pixels[: len(self._rows)],
+            pixels=pixels,
             failures=failures,
-            spans=(*segment.spans * (self._start == 0), watch.span(frames=len(self._rows))),
+            spans=(*cut_spans, span),
         )
 
 

@@ -6,10 +6,13 @@ How a frame came to inference size is in `decode`; what a backend is, in `backen
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.backend import Backend, DetectSettings, no_boxes
+from pipeline.backend import Backend, Boxes, DetectSettings, joined, no_boxes
 from pipeline.openvino_backend import OpenVinoBackend
 from pipeline.records import Detections, FrameBatch
 from pipeline.standin_backend import STAND_IN, StandInBackend
@@ -35,6 +38,8 @@ class Detector:
         """
         self._backend: Backend = _BACKENDS[settings.backend](settings)
         self._settings = settings
+        self._rows = settings.batch_size
+        self._notices: list[str] = []
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -43,14 +48,28 @@ class Detector:
 
     def warm_up(self, height: int, width: int) -> None:
         """Run a full batch of one input size, so that no real one pays for the first time."""
-        self._backend.boxes(np.zeros((self._settings.batch_size, height, width, 3), np.uint8))
+        self._boxes(np.zeros((self._settings.batch_size, height, width, 3), np.uint8))
+
+    def take_notices(self) -> list[str]:
+        """Return what a user should know, since this was last asked."""
+        notices, self._notices = self._notices, []
+        return notices
 
     def detect(self, batch: FrameBatch) -> Detections:
-        """Return the boxes of a batch in pixels of the source frame."""
+        """Return the boxes of a batch in pixels of the source frame.
+
+        Raises:
+            MemoryError: Not even one frame fits into the device's memory.
+        """
         watch = Stopwatch("detect")
         with watch.running():
-            found = self._backend.boxes(batch.pixels) if len(batch.pixels) else no_boxes()
+            fault, place = self._settings.fault, (batch.video_track, batch.stretch.segment)
+            found = self._boxes(
+                batch.pixels, partial(fault.strike, "detect", *place) if fault else None
+            )
             boxes = batch.letterbox.to_source(found.xyxy)
+        ready_at = batch.spans[-1].ended_at if batch.spans else 0.0
+        span = watch.span(frames=len(batch.frame_index), bytes_=boxes.nbytes, ready_at=ready_at)
         return Detections(
             stretch=batch.stretch,
             positions=batch.positions,
@@ -61,5 +80,28 @@ class Detector:
             confidence=found.confidence,
             class_id=found.class_id,
             failures=batch.failures,
-            spans=(*batch.spans, watch.span(frames=len(batch.frame_index))),
+            spans=(*batch.spans, span),
         )
+
+    def _boxes(self, pixels: NDArray[np.uint8], strike: Callable[..., None] | None = None) -> Boxes:
+        """Detect in so many frames at once as fit; where memory runs out, in half as many."""
+        done: list[Boxes] = []
+        start = 0
+        while start < len(pixels):
+            some = pixels[start : start + self._rows]
+            try:
+                if strike:
+                    strike(frames=len(some))
+                found = self._backend.boxes(some, self._rows)
+            except MemoryError as error:
+                if self._rows == 1:
+                    raise
+                self._rows = max(1, min(self._rows, len(some)) // 2)
+                self._notices.append(
+                    f"Out of memory on {self._settings.device} ({error}): "
+                    f"going on with {self._rows} frame(s) at once"
+                )
+                continue
+            done.append(replace(found, frame_row=found.frame_row + start))
+            start += len(some)
+        return joined(done) if done else no_boxes()

@@ -14,7 +14,7 @@ from pipeline.staging import detections_of
 from pipeline.timing import Span
 
 _BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
-_SPAN_COLUMNS = ("step", "wall_s", "cpu_s", "frames", "pid")
+_SPAN_COLUMNS = ("step", "wall_s", "cpu_s", "frames", "pid", "bytes", "wait_s")
 _DERIVED_STEPS = ("track", "write")
 
 

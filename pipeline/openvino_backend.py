@@ -70,7 +70,7 @@ class OpenVinoBackend:
         self._queues.move_to_end(shape)
         return self._queues[shape]
 
-    def boxes(self, pixels: NDArray[np.uint8]) -> Boxes:
+    def boxes(self, pixels: NDArray[np.uint8], rows: int) -> Boxes:  # noqa: ARG002 -- frame by frame
         """Detect in (k, height, width, 3) uint8 RGB."""
         queue = self._queue(*pixels.shape[1:3])
         found: list[Boxes | None] = [None] * len(pixels)

@@ -16,7 +16,7 @@ from pipeline.atomic import FileEntry
 from pipeline.identity import to_plain
 from pipeline.ledger import CameraLedger, Covered, Part, camera_tag
 from pipeline.records import Detections, Failure, Footage, TrackedFrame, WholeSegment
-from pipeline.sink import PartWriter, write_table
+from pipeline.sink import HELD_BYTES, PartWriter, write_table
 from pipeline.tables import (
     Provenance,
     date_of,
@@ -42,6 +42,7 @@ class LogSettings:
         track_hash: Of the settings that turn detections into tracks.
         attempt_id: This start of the run.
         part_bytes: A part is committed when its largest table comes to this size.
+        held_bytes: What each table of a camera may hold back in memory.
     """
 
     output: Path
@@ -51,6 +52,7 @@ class LogSettings:
     track_hash: str
     attempt_id: str
     part_bytes: float
+    held_bytes: int = HELD_BYTES
 
 
 class OpenPart:
@@ -69,17 +71,22 @@ class OpenPart:
         self._camera_id = footage.key.camera_id
         self._number = number
         self._name = f"part-{number:06}-{number:06}-{tag}"
+        self._own = f"{camera_tag(self._camera_id)}-{self._name}.parquet"
+        ledger = CameraLedger(settings.output, self._camera_id).folder
         self._writer = PartWriter(
             settings.output,
             self._camera_id,
             self._name,
             settings.provenance,
             date=date_of(footage.start_time),
+            paths={
+                "frames": ledger / f"frames-{self._name.removeprefix('part-')}.parquet",
+                "metrics": settings.output / "metrics" / self._own,
+            },
         )
+        self._writer.held_bytes = settings.held_bytes
         self._covers: dict[tuple[str, int], Covered] = {}
         self._footages: dict[tuple[str, int], Footage] = {}
-        self._frames: list[pa.Table] = []
-        self._metrics: list[dict[str, object]] = []
 
     @property
     def is_full(self) -> bool:
@@ -103,9 +110,10 @@ class OpenPart:
         """
         cover = self._cover(footage, first=segment.index)
         cover.stop = segment.index + 1
+        if segment.parts:
+            self._writer.write("detections", self._detection_rows(footage, segment.parts))
+            self._writer.write("frames", _frame_rows(footage, segment))
         for part in segment.parts:
-            self._writer.write("detections", self._detection_rows(footage, part))
-            self._frames.append(_frame_rows(footage, segment.index, part))
             cover.frames += len(part.frame_index)
             cover.detections += len(part.frame_row)
         for failure in segment.failures:
@@ -140,12 +148,12 @@ class OpenPart:
         self, footage: Footage, segment: int | None, spans: Sequence[Span], attempt_id: str = ""
     ) -> None:
         """Take spans of work, a row of `metrics` for each process that a step ran in."""
-        step_s = self._cover(footage).step_s
+        step_s, rows = self._cover(footage).step_s, []
         for step, pid in dict.fromkeys((span.step, span.pid) for span in spans):
             same = [span for span in spans if (span.step, span.pid) == (step, pid)]
             wall_s = sum(span.wall_s for span in same)
             step_s[step] = step_s.get(step, 0.0) + wall_s
-            self._metrics.append(
+            rows.append(
                 {
                     "attempt_id": attempt_id or self._settings.attempt_id,
                     "time": datetime.now(UTC),
@@ -158,8 +166,11 @@ class OpenPart:
                     "wall_s": wall_s,
                     "cpu_s": sum(span.cpu_s for span in same),
                     "frames": sum(span.frames for span in same),
+                    "bytes": sum(span.bytes for span in same),
+                    "wait_s": sum(span.wait_s for span in same),
                 }
             )
+        self._writer.write("metrics", rows_table("metrics", rows))
 
     def commit(self, ledger: CameraLedger, state: dict[str, Any], *, is_final: bool) -> None:
         """Publish the tables, then enter the part.
@@ -172,7 +183,7 @@ class OpenPart:
         Raises:
             OutputError: Something cannot be written.
         """
-        files = [*self._writer.publish(), *self._publish_rest(ledger)]
+        files = [*self._writer.publish(), *self._publish_failures()]
         ledger.commit(
             Part(
                 camera_id=self._camera_id,
@@ -187,19 +198,13 @@ class OpenPart:
             )
         )
 
-    def _publish_rest(self, ledger: CameraLedger) -> Iterable[FileEntry]:
-        """Write the tables that have one file a part."""
+    def _publish_failures(self) -> Iterable[FileEntry]:
+        """Write the failures, if there are any."""
         output, made_by = self._settings.output, self._settings.provenance
-        frames = pa.concat_tables([rows_table("frames", []), *self._frames])
-        own = f"{camera_tag(self._camera_id)}-{self._name}.parquet"
-        frames_path = ledger.folder / f"frames-{self._name.removeprefix('part-')}.parquet"
-        yield write_table(output, frames_path, frames, made_by)
-        metrics = rows_table("metrics", self._metrics)
-        yield write_table(output, output / "metrics" / own, metrics, made_by)
         failures = [failure for cover in self._covers.values() for _, failure in cover.failures]
         if failures:
             rows = failures_table(failures)
-            yield write_table(output, output / "failures" / own, rows, made_by)
+            yield write_table(output, output / "failures" / self._own, rows, made_by)
 
     def _cover(self, footage: Footage, first: int = 0) -> Covered:
         key = footage.source_uri, footage.track.video_track
@@ -212,39 +217,43 @@ class OpenPart:
         cover.failures.append((segment, failure))
         cover.frames_failed += failure.frames
 
-    def _detection_rows(self, footage: Footage, part: Detections) -> pa.Table:
-        rows, names = part.frame_row, self._settings.class_names
-        pts_s = part.pts_s[rows]
+    def _detection_rows(self, footage: Footage, parts: Sequence[Detections]) -> pa.Table:
+        names = self._settings.class_names
+        pts_s = np.concatenate([part.pts_s[part.frame_row] for part in parts])
+        frame_index = np.concatenate([part.frame_index[part.frame_row] for part in parts])
+        class_id = np.concatenate([part.class_id for part in parts])
+        boxes = np.concatenate([part.boxes for part in parts])
         return table(
             "detections",
             {
-                "source_uri": [footage.source_uri] * len(rows),
-                "video_track": [footage.track.video_track] * len(rows),
-                "frame_index": part.frame_index[rows],
+                "source_uri": [footage.source_uri] * len(boxes),
+                "video_track": [footage.track.video_track] * len(boxes),
+                "frame_index": frame_index,
                 "pts_s": pts_s,
                 "timestamp": [
                     timestamp(footage.start_time, float(t) - footage.origin_s) for t in pts_s
                 ],
-                "class_id": part.class_id.astype(np.int32),
-                "class_name": [names[number] for number in part.class_id],
-                "confidence": part.confidence,
+                "class_id": class_id.astype(np.int32),
+                "class_name": [names[number] for number in class_id],
+                "confidence": np.concatenate([part.confidence for part in parts]),
                 **{
-                    edge: np.ascontiguousarray(part.boxes[:, i])
+                    edge: np.ascontiguousarray(boxes[:, i])
                     for i, edge in enumerate(("x_min", "y_min", "x_max", "y_max"))
                 },
             },
         )
 
 
-def _frame_rows(footage: Footage, segment: int, part: Detections) -> pa.Table:
-    count = len(part.frame_index)
+def _frame_rows(footage: Footage, segment: WholeSegment) -> pa.Table:
+    frame_index = np.concatenate([part.frame_index for part in segment.parts])
+    count = len(frame_index)
     return table(
         "frames",
         {
             "source_uri": [footage.source_uri] * count,
             "video_track": [footage.track.video_track] * count,
-            "segment": [segment] * count,
-            "frame_index": part.frame_index,
-            "pts_s": part.pts_s,
+            "segment": [segment.index] * count,
+            "frame_index": frame_index,
+            "pts_s": np.concatenate([part.pts_s for part in segment.parts]),
         },
     )

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import stat
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import av
 
 from pipeline.errors import SourceError
 from pipeline.ffmpeg import DECODER_LIMITS, FORMATS, LONGEST_S, MAX_PIXELS, MAX_STREAMS
+from pipeline.gop import longest_gops
 from pipeline.records import Recording, VideoTrack
 
 FASTEST_FPS = 10_000
@@ -83,16 +85,20 @@ def _video_tracks(
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
         raise SourceError(f"holds no video track (streams: {kinds})", source_uri=source_uri)
     turnable = any(name in container.format.name for name in ROTATING_FORMATS)
-    tracks, bad = [], []
+    tracks, bad = {}, []
     for number, stream in enumerate(streams):
         try:
             rotation_deg = _rotation_deg(container, stream) if turnable else 0
-            tracks.append(_describe(stream, number, rotation_deg, container, size_bytes))
+            tracks[number] = _describe(stream, number, rotation_deg, container, size_bytes)
         except ValueError as error:
             bad.append((number, str(error)))
     if not tracks:
         raise ValueError("; ".join(reason for _, reason in bad))
-    return tuple(tracks), bad
+    gops = longest_gops(container, [streams[number] for number in tracks])
+    return tuple(
+        replace(track, gop_frames=gop.frames, gop_bytes=gop.bytes)
+        for track, gop in zip(tracks.values(), gops, strict=True)
+    ), bad
 
 
 def _describe(
@@ -125,7 +131,17 @@ def _describe(
         rate_fps=rate_fps,
         duration_s=duration_s,
         frames=stream.frames if 0 < stream.frames <= most_frames else None,
+        level=context.level,
+        picture_bytes=_picture_bytes(context),
     )
+
+
+def _picture_bytes(context: av.VideoCodecContext) -> int:
+    """Return the bytes of a decoded picture; some codecs tell the format with the first one only."""
+    if context.format is None:
+        return context.width * context.height * 3 // 2
+    planes = context.format.components
+    return sum(plane.width * plane.height * -(-plane.bits // 8) for plane in planes)
 
 
 def _within(claim: Fraction | float | None, most: int) -> float | None:

@@ -40,6 +40,10 @@ class VideoTrack:
         rate_fps: Average frame rate, 0 where the container does not say.
         duration_s: Seconds, or None where the container does not say.
         frames: The container's own count, or None.
+        level: The codec's number for what a decoder must be able to hold; -99 where nothing says.
+        picture_bytes: Bytes of a decoded picture at coded size, before it is scaled.
+        gop_frames: Longest run from keyframe to keyframe that the probe saw, in frames.
+        gop_bytes: The same in bytes.
     """
 
     video_track: int
@@ -51,6 +55,10 @@ class VideoTrack:
     rate_fps: float = 0.0
     duration_s: float | None = None
     frames: int | None = None
+    level: int = -99
+    picture_bytes: int = 0
+    gop_frames: int = 0
+    gop_bytes: int = 0
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0:

@@ -7,6 +7,7 @@ published. Which parts count, and what made them, is for `ledger`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,10 @@ from pipeline.atomic import FileEntry, entry_of, partial_of, publish, writing
 from pipeline.tables import NO_DATE, SCHEMAS, Provenance, partition
 
 ROW_GROUP_ROWS = 128 * 1024
+# What a table may hold back in memory before it is written as a row group.
+HELD_BYTES = 4 << 20
+# A table takes some 10 KB beside its rows.
+_MOST_PIECES = 32
 _DATED_BY = {"tracks": "first_timestamp"}
 # Until a table has written some: a row of `movements` takes about as much.
 _GUESSED_ROW_BYTES = 32.0
@@ -31,13 +36,27 @@ class _File:
     rows: int = 0
     bytes: int = 0
 
-    @property
-    def held_rows(self) -> int:
-        return sum(map(len, self.held))
+    held_rows: int = 0
+    held_bytes: int = 0
+
+    def hold(self, rows: pa.Table) -> None:
+        self.held.append(rows)
+        if len(self.held) > _MOST_PIECES:
+            self.held = [pa.concat_tables(self.held).combine_chunks()]
+        self.held_rows += len(rows)
+        self.held_bytes += rows.nbytes
 
 
 class PartWriter:
-    """Writes one part of one camera: rows of the partitioned tables, filed by their date."""
+    """Writes one part of one camera: rows of the partitioned tables, filed by their date.
+
+    Tables that are for the ledger and for metrics have one file a part, whose path is given.
+
+    Attributes:
+        held_bytes: What each table may hold back in memory.
+    """
+
+    held_bytes = HELD_BYTES
 
     def __init__(
         self,
@@ -47,6 +66,7 @@ class PartWriter:
         provenance: Provenance,
         *,
         date: str = NO_DATE,
+        paths: Mapping[str, Path] = MappingProxyType({}),
     ) -> None:
         """Begin a part.
 
@@ -56,9 +76,11 @@ class PartWriter:
             name: File name without suffix; no other part's.
             provenance: What goes into the footers.
             date: What a table without any row is filed under.
+            paths: Of the tables that are not partitioned.
         """
         self.name = name
         self._output, self._camera_id = output, camera_id
+        self._paths = paths
         self._footer, self._date = provenance.footer(), date
         self._files: dict[tuple[str, str], _File] = {}
 
@@ -68,28 +90,34 @@ class PartWriter:
         Raises:
             OutputError: They cannot be written.
         """
-        dated = _by_date(rows, _DATED_BY.get(name, "timestamp")) if len(rows) else {}
+        if name in self._paths:
+            dated: Mapping[str, pa.Table] = {self._date: rows}
+        else:
+            dated = _by_date(rows, _DATED_BY.get(name, "timestamp")) if len(rows) else {}
         for date, some in dated.items():
             file = self._file(name, date)
-            file.held.append(some)
-            if file.held_rows >= ROW_GROUP_ROWS:
+            file.hold(some)
+            if file.held_rows >= ROW_GROUP_ROWS or file.held_bytes >= self.held_bytes:
                 self._flush(name, file)
 
     def _file(self, name: str, date: str) -> _File:
         folder = self._output / name / partition(self._camera_id, date)
-        return self._files.setdefault((name, date), _File(folder / f"{self.name}.parquet"))
+        path = self._paths.get(name, folder / f"{self.name}.parquet")
+        return self._files.setdefault((name, date), _File(path))
 
     def size_bytes(self) -> float:
         """Return about how large the largest of the tables will be, over all its dates."""
         sizes: dict[str, float] = {}
         for (name, _), file in self._files.items():
+            if name in self._paths:
+                continue
             a_row = file.bytes / file.rows if file.rows else _GUESSED_ROW_BYTES
             sizes[name] = sizes.get(name, 0.0) + file.bytes + a_row * file.held_rows
         return max(sizes.values(), default=0.0)
 
     def _flush(self, name: str, file: _File) -> None:
         rows = pa.concat_tables([SCHEMAS[name].empty_table(), *file.held])
-        file.held = []
+        file.held, file.held_rows, file.held_bytes = [], 0, 0
         with writing(self._output):
             partial = partial_of(file.path)
             if file.writer is None:
@@ -108,7 +136,7 @@ class PartWriter:
         Raises:
             OutputError: They cannot be written.
         """
-        for name in ("detections", "movements", "tracks"):
+        for name in ("detections", "movements", "tracks", *self._paths):
             if not any(table == name for table, _ in self._files):
                 self._file(name, self._date)
         entries = []

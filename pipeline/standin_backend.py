@@ -33,16 +33,16 @@ class StandInBackend:
         self._confidence = settings.confidence
         self._regions = cv2.connectedComponentsWithStats
 
-    def boxes(self, pixels: NDArray[np.uint8]) -> Boxes:
+    def boxes(self, pixels: NDArray[np.uint8], rows: int) -> Boxes:  # noqa: ARG002 -- frame by frame
         """Detect in (k, height, width, 3) uint8 RGB."""
-        rows, found = [], []
+        in_frames, found = [], []
         for row, frame in enumerate(pixels):
             bright = (frame.min(axis=2) >= _BRIGHT).astype(np.uint8)
             count, _, stats, _ = self._regions(bright)
             # The first is the background.
             for left, top, width, height, area in stats[1:count]:
                 if area >= _LEAST_AREA_PX:
-                    rows.append(row)
+                    in_frames.append(row)
                     filled = area / (width * height)
                     found.append((left, top, left + width, top + height, filled))
         if not found:
@@ -50,7 +50,7 @@ class StandInBackend:
         boxes = np.array(found, np.float32)
         kept = boxes[:, 4] >= self._confidence
         return Boxes(
-            np.array(rows, np.int64)[kept],
+            np.array(in_frames, np.int64)[kept],
             boxes[kept, :4],
             boxes[kept, 4],
             np.zeros(int(kept.sum()), np.int64),

@@ -17,6 +17,9 @@ class Span:
         cpu_s: CPU seconds of the process while the span was open, all threads.
         frames: Frames that the step handled.
         pid: The process that did it.
+        bytes: What the step gave on: packets, pixels, boxes, rows.
+        wait_s: Seconds that the work lay ready before this step began, as far as clocks agree.
+        ended_at: Unix time; 0 where it is not known any more.
     """
 
     step: str
@@ -24,6 +27,9 @@ class Span:
     cpu_s: float
     frames: int
     pid: int
+    bytes: int = 0
+    wait_s: float = 0.0
+    ended_at: float = 0.0
 
 
 class Stopwatch:
@@ -33,25 +39,37 @@ class Stopwatch:
         self._step = step
         self._wall_s = 0.0
         self._cpu_s = 0.0
+        self._began_at = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Count the time spent in the `with` block."""
         wall, cpu = time.perf_counter(), time.process_time()
+        self._began_at = self._began_at or time.time()
         try:
             yield
         finally:
             self._wall_s += time.perf_counter() - wall
             self._cpu_s += time.process_time() - cpu
 
-    def span(self, *, frames: int) -> Span:
-        """Return what was counted since the last call, as a span over `frames` frames."""
+    def span(self, *, frames: int, bytes_: int = 0, ready_at: float = 0.0) -> Span:
+        """Return what was counted since the last call, as a span.
+
+        Args:
+            frames: How many it is about.
+            bytes_: What the step gave on.
+            ready_at: Unix time since when the work lay ready; 0 means that it never lay.
+        """
+        wait_s = max(0.0, self._began_at - ready_at) if ready_at and self._began_at else 0.0
         span = Span(
             step=self._step,
             wall_s=self._wall_s,
             cpu_s=self._cpu_s,
             frames=frames,
             pid=os.getpid(),
+            bytes=bytes_,
+            wait_s=wait_s,
+            ended_at=time.time(),
         )
-        self._wall_s = self._cpu_s = 0.0
+        self._wall_s = self._cpu_s = self._began_at = 0.0
         return span

@@ -36,16 +36,28 @@ class TorchBackend:
         if settings.device == "cpu":
             torch.set_num_threads(settings.threads)
 
-    def boxes(self, pixels: NDArray[np.uint8]) -> Boxes:
-        """Detect in (k, height, width, 3) uint8 RGB."""
+    def boxes(self, pixels: NDArray[np.uint8], rows: int) -> Boxes:
+        """Detect in (k, height, width, 3) uint8 RGB; on CUDA the shape is always that of `rows`.
+
+        Raises:
+            MemoryError: The device has too little.
+        """
+        try:
+            return self._detect(pixels, rows)
+        except self._torch.OutOfMemoryError as error:
+            reason = str(error).splitlines()[0]
+        # Outside of the handler: its traceback would keep the tensors.
+        self._torch.cuda.empty_cache()
+        raise MemoryError(reason)
+
+    def _detect(self, pixels: NDArray[np.uint8], rows: int) -> Boxes:
         torch, count = self._torch, len(pixels)
         with torch.inference_mode():
             # torch will not hold memory that it may not write to, such as the object store's.
             batch = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
             batch = batch.to(self._settings.device, non_blocking=True)
-            if self._settings.device == "cuda" and count < self._settings.batch_size:
-                missing = self._settings.batch_size - count
-                batch = torch.nn.functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, missing))
+            if self._settings.device == "cuda" and count < rows:
+                batch = torch.nn.functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, rows - count))
             # (k, h, w, 3) permuted is channels-last already.
             raw = self._model(batch.permute(0, 3, 1, 2).to(self._dtype).div_(255))
             raw = (raw[0] if isinstance(raw, (tuple, list)) else raw)[:count].float()

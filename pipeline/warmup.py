@@ -18,8 +18,8 @@ WARM_UP_KEY = FootageKey(camera_id="", sequence=-1)
 _RATE_FPS = 25
 
 
-def warm_up_segment(letterbox: Letterbox, frames: int) -> Segment:
-    """Return a segment of `frames` grey frames that fit `letterbox` without scaling."""
+def warm_up_segment(letterbox: Letterbox, frames: int, number: int = 0) -> Segment:
+    """Return segment `number` of `frames` grey frames that fit `letterbox` without scaling."""
     width, height = letterbox.scaled_width & ~1 or 2, letterbox.scaled_height & ~1 or 2
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="nut") as container:
@@ -27,8 +27,8 @@ def warm_up_segment(letterbox: Letterbox, frames: int) -> Segment:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = Fraction(1, _RATE_FPS)
         grey = av.VideoFrame.from_ndarray(np.full((height, width, 3), 114, np.uint8), "rgb24")
-        for number in range(frames):
-            grey.pts, grey.time_base = TIME_SHIFT_S * _RATE_FPS + number, Fraction(1, _RATE_FPS)
+        for frame in range(frames):
+            grey.pts, grey.time_base = TIME_SHIFT_S * _RATE_FPS + frame, Fraction(1, _RATE_FPS)
             container.mux(stream.encode(grey))
         container.mux(stream.encode(None))
     footage = Footage(
@@ -40,7 +40,7 @@ def warm_up_segment(letterbox: Letterbox, frames: int) -> Segment:
     numbers = np.arange(frames)
     return Segment(
         footage=footage,
-        index=0,
+        index=number,
         packets=frames,
         positions=numbers,
         frame_index=numbers,

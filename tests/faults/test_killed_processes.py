@@ -33,7 +33,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def start_one(clip: Path, *arguments: str) -> subprocess.Popen[str]:
         # Batches of 1 and a small cap: segments wait, so that ffmpeg is still there.
         command = [sys.executable, "-m", "jobs.backfill", "--input", str(clip), "--output"]
-        command += [str(tmp_path / "out"), "--memory-limit-mb", "200", *arguments]
+        command += [str(tmp_path / "out"), "--memory-limit-mb", "256", *arguments]
         child = subprocess.Popen(
             command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from cluster.pace import Turn
 from cluster.stages import decode_with_retries
 from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings, cut
@@ -63,9 +64,9 @@ class _Tries:
     def __init__(self) -> None:
         self._begun: dict[object, int] = {}
 
-    def begin(self, key: object) -> int:
+    def begin(self, key: object) -> Turn:
         self._begun[key] = self._begun.get(key, -1) + 1
-        return self._begun[key]
+        return Turn(failed=self._begun[key], batch_size=DecodeSettings().batch_size)
 
     def end(self, key: object) -> None:
         del self._begun[key]

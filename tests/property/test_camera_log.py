@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.camera_log import CameraLog, Gain
+from pipeline.camera_log import CameraLog
+from pipeline.gain import Gain
 from pipeline.holdings import add_up
 from pipeline.ledger import CameraLedger
 from pipeline.letterbox import fit

@@ -107,7 +107,7 @@ def test_files_say_what_made_them_and_the_settings_can_be_used_again(
     assert not list(job.output.rglob("*.partial"))
     steps = duckdb.execute("select distinct step from read_parquet(?)", [job.glob("metrics")])
     assert {row[0] for row in steps.fetchall()} == {
-        "demux", "decode", "detect", "track", "write", "memory",
+        "demux", "decode", "detect", "track", "write", "memory", "ready",
     }  # fmt: skip
     import argparse
 

@@ -10,7 +10,7 @@ import ray
 
 from cluster.actors import Actors
 from cluster.dataflow import build
-from cluster.memory import apply_to_ray_data, store_bytes
+from cluster.memory import apply_to_ray_data
 from cluster.pools import PUSH_ROWS
 from cluster.rows import from_rows
 from cluster.session import open_session
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.footage]
 def graph(ray_head: Any, eight_segments: Path, tmp_path: Path) -> Iterator[tuple[Any, list[Any]]]:
     """Run the graph of the job over 8 segments; give the dataset and the blocks that came out."""
     settings = JobSettings(input=(str(eight_segments),), output=str(tmp_path / uuid.uuid4().hex))
-    with open_session(store_bytes(settings.memory_limit_mb), ray_head.address) as session:
+    with open_session(0, ray_head.address) as session:
         start = Start(
             settings=settings,
             model=find_model(settings),
@@ -39,7 +39,7 @@ def graph(ray_head: Any, eight_segments: Path, tmp_path: Path) -> Iterator[tuple
         hardware = choose_hardware(settings, session, None)
         standing = prepare_all(start, survey(settings), hardware, retry=False)
         spec = describe(start, hardware, standing.tails, session)
-        apply_to_ray_data(spec.memory, len(session.nodes))
+        apply_to_ray_data(spec.memory, len(session.nodes), is_ours=False)
         actors = Actors(spec, session)
         ray.get(actors.supervisor.open_gate.remote())
         cuts = spec.cuts(actors.missing())

@@ -25,7 +25,7 @@ def test_start_process_runs_one_video_track_and_returns_the_old_fields(
     ray_head: Any, three_tracks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = start_process(
-        {"id": "door"}, str(three_tracks), 0, memory_limit_mb=50, address=ray_head.address,
+        {"id": "door"}, str(three_tracks), 0, memory_limit_mb=9000, address=ray_head.address,
         tables=str(tmp_path / "tables"),
     )  # fmt: skip
     assert result["status"] == "completed"
@@ -34,8 +34,10 @@ def test_start_process_runs_one_video_track_and_returns_the_old_fields(
     assert result["failures"] == 0
     assert set(result["memory_usage"]) == {
         "initial_mb", "final_mb", "peak_increase_mb", "batch_size", "memory_limit_mb",
+        "spilled_mb", "status",
     }  # fmt: skip
-    assert result["memory_usage"]["memory_limit_mb"] == 100
+    assert result["memory_usage"]["memory_limit_mb"] == 8192
+    assert result["memory_usage"]["status"] == "held"
     assert set(result["performance_timings"]) == {
         "aws_detection", "yolo_detection", "tracking_update", "movement_logging",
         "frame_processing", "memory_management",
@@ -45,8 +47,8 @@ def test_start_process_runs_one_video_track_and_returns_the_old_fields(
     assert duckdb.execute(sql, [movements]).fetchall() == [("door", 0)]
     said = capsys.readouterr().out
     for line in (
-        r"WARNING - Memory limit too low, using minimum 100 MB",
-        r"INFO - Processing parameters: batch_size=10, memory_limit=100 MB",
+        r"WARNING - Memory limit too high, using maximum 8192 MB",
+        r"INFO - Processing parameters: batch_size=10, memory_limit=8192 MB",
         r"INFO - Initial memory usage: \d+\.\d MB",
         r"INFO - Progress: \d+\.\d% \(\d+/179\) - Speed: \d+\.\d fps - "
         r"ETA: \d\d:\d\d - Memory: \d+\.\d MB",
@@ -56,6 +58,13 @@ def test_start_process_runs_one_video_track_and_returns_the_old_fields(
             line,
             said,
         )
+
+
+def test_a_limit_below_what_the_footage_takes_is_refused_with_one_that_would_do(
+    three_tracks: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"memory_limit_mb = 100 is too little .* MB would do"):
+        start_process({"id": "door"}, str(three_tracks), 0, 10, 50, tables=str(tmp_path / "t"))
 
 
 def test_a_track_index_that_is_not_there_lists_those_that_are(

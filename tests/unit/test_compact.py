@@ -56,7 +56,7 @@ def largest_bytes(output: Path) -> int:
     return max(file.bytes for each in CameraLedger(output, "door").parts() for file in each.files)
 
 
-@pytest.mark.parametrize("part_bytes", [1, 12_000, 20_000, 1e9])
+@pytest.mark.parametrize("part_bytes", [1, 15_000, 20_000, 1e9])
 def test_a_merge_leaves_every_row_and_makes_no_table_larger_than_it_may_be(
     small: Path, part_bytes: float
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.supervisor import FailureLimit
 from jobs.options import add_options, resolve
-from jobs.settings import JobSettings
+from jobs.settings import AUTO_BATCH, JobSettings
 from pipeline.errors import ConfigError
 from pipeline.track import TrackSettings
 
@@ -102,6 +102,7 @@ def test_every_setting_can_be_given_on_the_command_line_and_in_the_file(tmp_path
             camera_id="north's door",
             track=TrackSettings(buffer_s=3, weak=0.05, birth=1e-7),
         ),
+        JobSettings(batch_size=AUTO_BATCH),
     ],
 )
 def test_resolved_settings_can_be_read_back_from_their_file(tmp_path, settings):
@@ -118,6 +119,8 @@ def test_resolved_settings_can_be_read_back_from_their_file(tmp_path, settings):
         ("[track]\ntracker = 'bytetrack'", "unknown key 'track.tracker'"),
         ("batch_size = 2.5", "batch_size = 2.5"),
         ("batch_size = true", "batch_size = True"),
+        ("batch_size = -1", "batch_size = -1: it is 1 or more, or auto"),
+        ("batch_size = 'many'", "batch_size = 'many'"),
         ("stride = [1]", r"stride = \[1\]"),
         ("limit = 'few'", "limit = 'few'"),
         ("confidence = 'high'", "confidence = 'high'"),
@@ -135,7 +138,7 @@ def test_resolved_settings_can_be_read_back_from_their_file(tmp_path, settings):
         ("shard = 1", "shard = 1"),
         ("part_mb = true", "part_mb = True"),
         ("partial_ok = 1", "partial_ok = 1"),
-        ("max_failed_segments = true", "max_failed_segments = 'True'"),
+        ("max_failed_segments = true", "max_failed_segments = True"),
         ("max_failed_segments = 1.5", "max_failed_segments = '1.5'"),
     ],
 )
@@ -148,7 +151,10 @@ def test_an_unknown_key_or_a_wrong_type_in_the_file_is_named(tmp_path, text, nam
     "arguments",
     [
         ("--batch-size", "0"),
+        ("--batch-size", "-1"),
+        ("--batch-size", "-2"),
         ("--batch-size", "ten"),
+        ("--batch-size", "Auto"),
         ("--memory-limit-mb", "99"),
         ("--stride", "0"),
         ("--limit", "-1"),
@@ -280,6 +286,16 @@ def test_video_tracks_are_all_or_sorted_numbers():
     assert settings_of("--video-tracks", "2, 0,2").wanted_tracks == (0, 2)
 
 
+def test_a_batch_size_that_is_to_be_found_is_auto_everywhere_it_is_written(tmp_path):
+    settings = settings_of("--batch-size", "auto")
+    assert settings == settings_of(*config(tmp_path, 'batch_size = "auto"'))
+    assert settings.plain()["batch_size"] == "auto"
+    assert 'batch_size = "auto"' in settings.to_toml().splitlines()
+    assert (
+        settings_of(*config(tmp_path, 'batch_size = "auto"'), "--batch-size", "4").batch_size == 4
+    )
+
+
 def hashes(settings):
     """Return the hashes of what makes detections, of what makes tracks of them, and of both."""
     evidence = settings.evidence_hash(model="f59b")
@@ -290,6 +306,7 @@ def test_the_hashes_change_with_what_changes_results_and_with_nothing_else():
     plain = JobSettings()
     same = [
         JobSettings(output="/o", input=("/a",), batch_size=3, memory_limit_mb=500, limit=2),
+        JobSettings(batch_size=AUTO_BATCH),
         JobSettings(shard="1/2", part_mb=1, max_failed_segments="3", partial_ok=True),
     ]
     assert {hashes(settings) for settings in same} == {hashes(plain)}

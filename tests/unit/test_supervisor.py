@@ -1,33 +1,53 @@
-"""What keeps a job within its bounds: counted tries, divided memory, rows of one record."""
+"""What keeps a job within its bounds: counted tries, turns to decode, rows of one record."""
 
 import asyncio
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from cluster.memory import MIB, check_memory_limit, plan_memory
+from cluster import supervisor as supervisor_module
+from cluster.attempts import MOST_ATTEMPTS, AttemptKey, Attempts
+from cluster.pace import Pace
 from cluster.rows import SCHEMA, from_rows, to_row
-from cluster.supervisor import (
-    STRANDED_AFTER_S,
-    AttemptKey,
-    Attempts,
-    FailureLimit,
-    Stranded,
-    Supervisor,
-)
-from pipeline.camera_log import Gain
+from cluster.stages import decode_with_retries
+from cluster.supervisor import STRANDED_AFTER_S, FailureLimit, Stranded, Supervisor
+from pipeline.decode import DecodeSettings
 from pipeline.errors import StepError
+from pipeline.gain import Gain
 from pipeline.letterbox import fit
-from pipeline.records import Failure, FootageEnd, FootageKey, FrameBatch, Gap, Stretch
+from pipeline.records import (
+    Failure,
+    Footage,
+    FootageEnd,
+    FootageKey,
+    FrameBatch,
+    Gap,
+    Segment,
+    Stretch,
+    VideoTrack,
+)
 
 KEY = FootageKey(camera_id="door", sequence=0)
+LIMIT_MB = 1000
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Let those that wait look again at once."""
+    monkeypatch.setattr(supervisor_module, "_LOOK_AGAIN_S", 0.001)
 
 
 def work(segment=0, step="decode", start=0):
     return AttemptKey(camera_id="door", sequence=0, segment=segment, step=step, start=start)
+
+
+def new_supervisor(*, warm_ups=0, weights=b"", limit=None, **pace):
+    """Return a supervisor of nodes that live for ever, in no hurry unless `pace` says so."""
+    told = Pace(**{"limit_mb": LIMIT_MB, "batch_size": 10, "decoders": 64, **pace})
+    return Supervisor(
+        warm_ups=warm_ups, weights=weights, is_alive=lambda _: True, pace=told, limit=limit
+    )
 
 
 def test_each_try_is_told_how_many_before_it_did_not_end():
@@ -61,9 +81,52 @@ def test_tries_are_counted_for_each_piece_of_work_by_itself():
     assert [attempts.begin(piece, "node") for piece in pieces] == [0, 1, 1, 1]
 
 
+def test_a_process_that_we_ended_ourselves_does_not_count_as_a_try():
+    attempts = Attempts(lambda _: True)
+    assert [attempts.begin(work(), "a", pid) for pid in (1, 2)] == [0, 1]
+    attempts.forgive("a", 1)
+    assert attempts.begin(work(), "a", 3) == 1
+    # Neither another process of the node nor one of the same number elsewhere is meant.
+    attempts.forgive("a", 9)
+    attempts.forgive("b", 2)
+    assert attempts.begin(work(), "a", 4) == 2
+
+
+def test_work_whose_processes_we_end_each_time_is_never_given_up():
+    attempts = Attempts(lambda _: True)
+    for pid in range(2 * MOST_ATTEMPTS):
+        assert attempts.begin(work(), "a", pid) == 0
+        attempts.forgive("a", pid)
+
+
+def test_a_supervisor_that_forgives_a_process_says_why_and_tells_its_work_no_failure():
+    async def job():
+        supervisor = new_supervisor()
+        await supervisor.begin(work(), "a", 1)
+        await supervisor.forgive("a", 1, "it kept growing")
+        return await supervisor.begin(work(), "a", 2), (await supervisor.progress()).notices
+
+    turn, (notice,) = asyncio.run(job())
+    assert turn.failed == 0
+    assert (notice.text, notice.node) == ("it kept growing", "a")
+
+
+def test_a_supervisor_tells_a_worker_its_turn():
+    async def job():
+        supervisor = new_supervisor()
+        await supervisor.observe({"a": 600.0})
+        first = await supervisor.begin(work(), "a", 1)
+        return first, await supervisor.begin(work(), "a", 2)
+
+    first, second = asyncio.run(job())
+    assert (first.failed, first.batch_size) == (0, 10)
+    assert (first.increase_mb, first.limit_mb) == (600.0, LIMIT_MB)
+    assert second.failed == 1
+
+
 def test_a_job_is_warm_after_its_warm_ups_and_adds_up_what_is_logged():
     async def job():
-        supervisor = Supervisor(warm_ups=2, weights=b"w", is_alive=lambda _: True)
+        supervisor = new_supervisor(warm_ups=2)
         await supervisor.warmed_up()
         await supervisor.logged(Gain(frames=10, segments=1))
         before = await supervisor.progress()
@@ -102,7 +165,7 @@ def test_a_job_stops_when_more_segments_failed_than_allowed_and_a_share_needs_te
 
 def test_failures_add_up_over_all_that_is_logged_until_the_job_stops():
     async def job(limit):
-        supervisor = Supervisor(warm_ups=0, weights=b"", is_alive=lambda _: True, limit=limit)
+        supervisor = new_supervisor(limit=limit)
         for _ in range(3):
             await supervisor.logged(Gain(frames=10, segments=1, failed=1))
 
@@ -114,7 +177,7 @@ def test_failures_add_up_over_all_that_is_logged_until_the_job_stops():
 
 def test_footage_waits_at_the_gate_until_it_is_opened():
     async def job():
-        supervisor = Supervisor(warm_ups=0, weights=b"", is_alive=lambda _: True)
+        supervisor = new_supervisor()
         waiting = asyncio.create_task(supervisor.wait_for_gate())
         await asyncio.sleep(0)
         before = waiting.done()
@@ -125,28 +188,166 @@ def test_footage_waits_at_the_gate_until_it_is_opened():
     assert asyncio.run(job()) is False
 
 
-@settings(deadline=None)
-@given(st.integers(100, 8192), st.integers(1, 64))
-def test_whatever_the_limit_the_parts_of_the_plan_stay_under_it(limit_mb, decoders):
-    plan = plan_memory(limit_mb, decoders)
-    assert plan.in_flight_bytes + plan.decoders * plan.ahead_bytes <= limit_mb * MIB
-    assert 1 <= plan.decoders <= decoders
-    # Not by giving nothing: a decoder has room for a few frames, the store for a few batches.
-    assert plan.ahead_bytes >= 8 * MIB
-    assert plan.in_flight_bytes >= limit_mb * MIB // 4
+async def is_still_waiting(task):
+    """Say whether a task waits for what does not come by itself: it may look often meanwhile."""
+    await asyncio.sleep(0.02)
+    return not task.done()
 
 
-def test_a_small_limit_has_fewer_decoders_and_a_large_one_all_of_them():
-    assert plan_memory(100, 16).decoders < plan_memory(400, 16).decoders <= 16
-    assert plan_memory(8192, 16).decoders == 16
+def test_a_decoder_waits_while_its_node_has_no_room_and_goes_on_when_another_ends():
+    async def job():
+        supervisor = new_supervisor(decoders=2)
+        for segment in (0, 1):
+            await supervisor.begin(work(segment), "a", segment)
+        third = asyncio.create_task(supervisor.begin(work(2), "a", 2))
+        assert await is_still_waiting(third)
+        assert (await supervisor.progress()).decoding == 2
+        await supervisor.end(work(1))
+        turn = await asyncio.wait_for(third, timeout=5)
+        return turn, (await supervisor.progress()).decoding
+
+    turn, decoding = asyncio.run(job())
+    assert turn.failed == 0
+    assert decoding == 2
 
 
-@pytest.mark.parametrize(
-    ("usage_mb", "is_within"),
-    [(0.0, True), (100.0, True), (100.1, False), (float("nan"), False), (float("inf"), False)],
-)
-def test_a_usage_is_within_a_limit_up_to_the_limit(usage_mb, is_within):
-    assert check_memory_limit(usage_mb, 100) is is_within
+def test_decoders_of_another_node_and_other_steps_do_not_wait_for_a_full_node():
+    async def job():
+        supervisor = new_supervisor(decoders=1)
+        await supervisor.begin(work(0), "a", 1)
+        await asyncio.wait_for(supervisor.begin(work(1), "b", 2), timeout=5)
+        for start in (0, 10, 20):
+            key = work(0, step="detect", start=start)
+            await asyncio.wait_for(supervisor.begin(key, "a", 3), timeout=5)
+        return (await supervisor.progress()).decoding
+
+    assert asyncio.run(job()) == 2
+
+
+def test_the_next_try_of_a_decoder_that_died_takes_its_place_on_whichever_node():
+    async def job():
+        supervisor = new_supervisor(decoders=1)
+        await supervisor.begin(work(0), "a", 1)
+        again = await asyncio.wait_for(supervisor.begin(work(0), "a", 2), timeout=5)
+        elsewhere = await asyncio.wait_for(supervisor.begin(work(0), "b", 3), timeout=5)
+        # It left room behind.
+        await asyncio.wait_for(supervisor.begin(work(1), "a", 4), timeout=5)
+        return again.failed, elsewhere.failed
+
+    assert asyncio.run(job()) == (1, 2)
+
+
+def test_where_memory_runs_short_a_decoder_fewer_may_begin():
+    async def job():
+        supervisor = new_supervisor(decoders=2)
+        await supervisor.observe({"a": 0.9 * LIMIT_MB})
+        await supervisor.begin(work(0), "a", 1)
+        second = asyncio.create_task(supervisor.begin(work(1), "a", 2))
+        waits = await is_still_waiting(second)
+        second.cancel()
+        await asyncio.wait_for(supervisor.begin(work(1), "b", 2), timeout=5)
+        return waits
+
+    assert asyncio.run(job())
+
+
+def test_in_a_new_pass_nothing_of_the_one_before_takes_room():
+    async def job():
+        supervisor = new_supervisor(decoders=1)
+        await supervisor.begin(work(0), "a", 1)
+        await supervisor.new_pass()
+        await asyncio.wait_for(supervisor.begin(work(1), "a", 2), timeout=5)
+        return (await supervisor.progress()).decoding
+
+    assert asyncio.run(job()) == 1
+
+
+def test_each_try_of_a_work_makes_batches_of_the_first_try_s_size():
+    async def job():
+        supervisor = new_supervisor()
+        first = await supervisor.begin(work(0), "a", 1)
+        await supervisor.observe({"a": 0.9 * LIMIT_MB})
+        again = await supervisor.begin(work(0), "a", 2)
+        elsewhere = await supervisor.begin(work(0), "b", 3)
+        other = await supervisor.begin(work(1), "a", 4)
+        await supervisor.end(work(0))
+        return [turn.batch_size for turn in (first, again, elsewhere, other)], (
+            await supervisor.begin(work(0), "a", 5)
+        ).batch_size
+
+    sizes, anew = asyncio.run(job())
+    assert sizes == [10, 10, 10, 5]
+    assert anew == 5
+
+
+def test_what_is_to_be_said_is_told_once():
+    async def job():
+        supervisor = new_supervisor()
+        await supervisor.notice(["the GPU is full", "of frames"])
+        await supervisor.observe({"a": 0.9 * LIMIT_MB, "b": 0.1 * LIMIT_MB})
+        return [(await supervisor.progress()).notices for _ in range(3)]
+
+    told, *more = asyncio.run(job())
+    assert [notice.node for notice in told] == ["", "", "a"]
+    assert [notice.text for notice in told[:2]] == ["the GPU is full", "of frames"]
+    assert "near its limit" in told[2].text
+    assert more == [(), ()]
+
+
+def test_those_who_meet_on_a_node_go_on_together():
+    async def job():
+        supervisor = new_supervisor()
+        early = [asyncio.create_task(supervisor.meet("a", 3)) for _ in range(2)]
+        elsewhere = asyncio.create_task(supervisor.meet("b", 2))
+        waits = [await is_still_waiting(task) for task in (*early, elsewhere)]
+        last = await supervisor.meet("a", 3)
+        met = await asyncio.wait_for(asyncio.gather(*early), timeout=5)
+        waits.append(await is_still_waiting(elsewhere))
+        elsewhere.cancel()
+        return waits, [last, *met]
+
+    waits, met = asyncio.run(job())
+    assert waits == [True] * 4
+    assert met == [True] * 3
+
+
+def test_who_waits_for_others_that_do_not_come_goes_on_alone(monkeypatch):
+    monkeypatch.setattr(supervisor_module, "_MEETING_S", 0.02)
+
+    async def job():
+        supervisor = new_supervisor()
+        return await asyncio.gather(*(supervisor.meet("a", 3) for _ in range(2)))
+
+    assert asyncio.run(job()) == [False, False]
+
+
+class DeadTries:
+    """Tries of which as many died as are allowed, told a batch size of 5."""
+
+    def begin(self, _):
+        return Pace(limit_mb=100, batch_size=5, decoders=1).turn("a", MOST_ATTEMPTS, 5)
+
+    def end(self, _):
+        pass
+
+
+def test_a_segment_that_is_given_up_is_set_aside_in_the_batches_that_its_first_try_was_told():
+    numbers = np.arange(20)
+    segment = Segment(
+        footage=Footage(
+            key=KEY,
+            source_uri="/a.mkv",
+            track=VideoTrack(video_track=0, codec="h264", width=320, height=240),
+            letterbox=fit(320, 240, 320),
+        ),
+        index=0,
+        packets=20,
+        positions=numbers,
+        frame_index=numbers,
+        pts_s=numbers / 25,
+    )
+    gaps = decode_with_retries(segment, DecodeSettings(batch_size=10), DeadTries())
+    assert [gap.stretch.start for gap in gaps] == [0, 5, 10, 15]
 
 
 def frame_batch(frames):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -186,6 +187,87 @@ def test_a_part_s_size_is_about_known_while_it_is_written(tmp_path, monkeypatch)
     assert sizes[0] > 100
     (entry,) = [e for e in part.publish() if e.path.startswith("detections")]
     assert sizes[-1] == pytest.approx(entry.bytes, rel=0.5)
+
+
+def frames(first, count):
+    """Return rows of the table that lies beside the ledger."""
+    return rows_table(
+        "frames",
+        [
+            {"source_uri": "/a.mkv", "frame_index": i, "pts_s": i / 25}
+            for i in range(first, first + count)
+        ],
+    )
+
+
+def test_a_table_whose_path_is_given_is_one_file_there_whatever_the_dates(tmp_path):
+    paths = {name: tmp_path / "beside" / name / "part-0.parquet" for name in ("frames", "metrics")}
+    part = PartWriter(tmp_path, "door", "part-0", PROVENANCE, date="2026-01-15", paths=paths)
+    part.write("detections", around_midnight())
+    for first in (0, 10):
+        part.write("frames", frames(first, 10))
+    moments = [{"step": "memory", "time": MIDNIGHT + timedelta(days=day)} for day in (0, 1)]
+    part.write("metrics", rows_table("metrics", moments))
+    rows = dict(rows_of(part.publish()))
+    assert rows["beside/frames/part-0.parquet"] == 20
+    assert rows["beside/metrics/part-0.parquet"] == 2
+    assert files(tmp_path, "beside") == sorted(name for name in rows if name.startswith("beside"))
+    assert not (tmp_path / "frames").exists()
+    read = pq.read_table(paths["frames"], partitioning=None)
+    assert read.column("frame_index").to_pylist() == list(range(20))
+    assert read.schema.metadata[b"footfall.run_id"] == b"run-1"
+
+
+def test_a_table_whose_path_is_given_is_there_even_if_it_is_empty(tmp_path):
+    paths = {name: tmp_path / "beside" / f"{name}.parquet" for name in ("frames", "metrics")}
+    part = PartWriter(tmp_path, "door", "part-0", PROVENANCE, paths=paths)
+    part.write("frames", frames(0, 0))
+    rows = dict(rows_of(part.publish()))
+    for name, path in paths.items():
+        assert rows[f"beside/{name}.parquet"] == 0
+        read = pq.read_table(path, partitioning=None)
+        assert (len(read), read.schema.remove_metadata()) == (0, SCHEMAS[name])
+
+
+def test_a_table_whose_path_is_given_does_not_count_in_a_part_s_size(tmp_path):
+    paths = {"frames": tmp_path / "frames.parquet"}
+    part = PartWriter(tmp_path, "door", "part-0", PROVENANCE, paths=paths)
+    part.write("frames", frames(0, 1000))
+    assert part.size_bytes() == 0
+
+
+def test_a_table_is_written_on_when_it_holds_as_much_as_it_may(tmp_path):
+    paths = {"frames": tmp_path / "frames.parquet"}
+    part = PartWriter(tmp_path, "door", "part-0", PROVENANCE, paths=paths)
+    part.held_bytes = 2 * frames(0, 100).nbytes
+    part.write("frames", frames(0, 100))
+    assert files(tmp_path) == []
+    part.write("frames", frames(100, 100))
+    assert files(tmp_path) == ["frames.parquet.partial"]
+    for first in (200, 300, 400):
+        part.write("frames", frames(first, 100))
+    part.publish()
+    read = pq.ParquetFile(paths["frames"])
+    groups = [read.metadata.row_group(i).num_rows for i in range(read.num_row_groups)]
+    assert groups == [200, 200, 100]
+    assert read.read().column("frame_index").to_pylist() == list(range(500))
+
+
+def test_many_small_tables_become_one_while_they_are_held_back_and_no_row_is_lost(tmp_path):
+    paths = {"frames": tmp_path / "frames.parquet"}
+    part = PartWriter(tmp_path, "door", "part-0", PROVENANCE, paths=paths)
+    pieces = []
+    for first in range(0, 300, 3):
+        rows = frames(first, 3)
+        pieces.append(weakref.ref(rows))
+        part.write("frames", rows)
+        del rows
+        assert sum(piece() is not None for piece in pieces) <= 32
+    assert files(tmp_path) == []
+    part.publish()
+    read = pq.ParquetFile(paths["frames"])
+    assert read.num_row_groups == 1
+    assert read.read().column("frame_index").to_pylist() == list(range(300))
 
 
 def test_writing_a_part_again_replaces_its_files(tmp_path):
