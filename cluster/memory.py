@@ -51,6 +51,7 @@ class MemoryPlan:
         carried_bytes: Packets that a segment may be carried with.
         cutting_bytes: What cutting takes.
         heap_bytes: Growth of the processes.
+        smallest_mb: The smallest cap that would do, with batches of this size.
     """
 
     limit_mb: int
@@ -63,6 +64,7 @@ class MemoryPlan:
     carried_bytes: int
     cutting_bytes: int
     heap_bytes: int
+    smallest_mb: int
 
     @property
     def store_bytes(self) -> int:
@@ -159,6 +161,7 @@ def _divide(
         carried_bytes=need.carried_bytes,
         cutting_bytes=need.cutting_bytes,
         heap_bytes=_heap(detectors),
+        smallest_mb=smallest_mb(need, batch_size, detectors),
     )
 
 
@@ -187,13 +190,18 @@ def _total(need: Footprint, batch_size: int, decoders: int, detectors: int) -> i
     )
 
 
+def smallest_mb(need: Footprint, batch_size: int, detectors: int) -> int:
+    """Return the smallest cap that does for some footage, in MiB."""
+    return math.ceil(_total(need, batch_size, 1, detectors) / MIB)
+
+
 def _too_small(limit_mb: int, need: Footprint, batch_size: int, detectors: int) -> str:
-    least_mb = math.ceil(_total(need, batch_size, 1, detectors) / MIB)
+    least_mb = smallest_mb(need, batch_size, detectors)
     text = (
         f"memory_limit_mb = {limit_mb} is too little for this footage with batches of {batch_size} "
         f"frames: {least_mb} MB would do"
     )
-    smaller = math.ceil(_total(need, 1, 1, detectors) / MIB)
+    smaller = smallest_mb(need, 1, detectors)
     return f"{text}; with --batch-size auto, {smaller} MB" if smaller < least_mb else text
 
 

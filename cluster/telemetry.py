@@ -20,7 +20,7 @@ _PATIENCE = 5
 # A process is looked at anew when it has changed by so much.
 _TOLERANCE_BYTES = 3 * MIB
 # Of Ray's titles of processes: those that may be ended at any time, for others make their work anew.
-_RECYCLABLE = ("decode_stage", "DetectStage", "ray::IDLE")
+_RECYCLABLE = ("decode_stage", "DetectStage")
 
 
 class Leaks:

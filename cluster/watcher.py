@@ -45,7 +45,7 @@ class Watch:
 
     Attributes:
         ready: Called once, when the job is ready.
-        progress: Called often, with what the job has added on the fullest node, in MiB.
+        progress: Called often, with the memory of the fullest node in MiB.
         notice: Called with what a user should know.
         samples: Called now and then, with the memory of each node since it was last called.
     """
@@ -111,14 +111,16 @@ class Watcher:
                 ray.get(self._actors.supervisor.open_gate.remote())
             return
         self._actors.give_up_stranded()
-        increase_mb = self._readiness.increase_mb(self._actors.latest())
+        latest = self._actors.latest()
+        increase_mb = self._readiness.increase_mb(latest)
         self._actors.supervisor.observe.remote(increase_mb)
         most_mb = max(increase_mb.values(), default=0.0)
         if most_mb > self._limit_mb and time.monotonic() - self._tidied_at > _TIDY_EVERY_S:
             self._tidied_at = time.monotonic()
             cleanup_memory()
             self._actors.tidy()
-        self._watch.progress(progress, most_mb)
+        used_mb = max((sample.pss_mb for sample in latest.values()), default=0.0)
+        self._watch.progress(progress, used_mb)
         if time.monotonic() - self._taken_at > TAKE_SAMPLES_EVERY_S:
             self._taken_at = time.monotonic()
             self._watch.samples(self._actors.take_samples())

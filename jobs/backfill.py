@@ -168,8 +168,8 @@ def _run(
         )
         report.start()
 
-    def progress(now: Progress, increase_mb: float) -> None:
-        report.show(now.frames + now.lost, increase_mb, log.info)
+    def progress(now: Progress, memory_mb: float) -> None:
+        report.show(now.frames + now.lost, memory_mb, log.info)
 
     def notice(said: Notice) -> None:
         memory_log.notice(said)

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from pipeline.faults import VARIABLE
 CAPS_MB = (256, 512, 1024, 4096)
 PARTS = ("caps", "length", "slow", "smallest")
 _TRACKS = 4
+_CAPS_ROW, _LENGTH_ROW = "4 video tracks", "1 video track,"
 _SLOW_FPS = 2
 _SLOW_S = 5
 _LENGTH_CAP_MB = 512
@@ -90,11 +92,14 @@ def _measure(options: argparse.Namespace) -> int:
         bench = _Bench(Path(folder), options)
         for row in bench.rows():
             rows.append(row)
-            console.print(
+            print(
                 f"{row.name}, cap {row.cap_mb} MB: {row.increase_mb:.0f} MB added, "
-                f"{row.fps:.1f} frames/s"
+                f"{row.fps:.1f} frames/s",
+                file=sys.stderr,
             )
     _show(console, rows)
+    for line in _verdicts(rows):
+        console.print(line)
     console.print(f"{machine_line()}, {options.model}")
     if options.json:
         Path(options.json).write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
@@ -114,11 +119,11 @@ class _Bench:
         if "caps" in wanted:
             four = film(self._loops, seconds, self._folder / "four.mkv")
             for cap_mb in map(int, self._options.caps.split(",")):
-                yield self._run("4 video tracks", four, cap_mb)
+                yield self._run(_CAPS_ROW, four, cap_mb)
         if "length" in wanted:
             for length_s in (seconds, self._options.long_seconds):
                 one = film(self._loops[:1], length_s, self._folder / f"one-{length_s}.mkv")
-                yield self._run(f"1 video track, {length_s} s", one, _LENGTH_CAP_MB)
+                yield self._run(f"{_LENGTH_ROW} {length_s} s", one, _LENGTH_CAP_MB)
         if "slow" in wanted:
             slow = film(self._loops, _SLOW_S, self._folder / "slow.mkv")
             fault = f"detect:*:*:SLOW={1000 // _SLOW_FPS}"
@@ -196,6 +201,21 @@ class _Done:
 
 def _environment(fault: str) -> dict[str, str]:
     return {**os.environ, VARIABLE: fault}
+
+
+def _verdicts(rows: Sequence[Row]) -> Iterator[str]:
+    """Say how rows stand to each other."""
+    differences = [row.own_mb / row.increase_mb - 1 for row in rows]
+    if differences:
+        yield f"the product's own sampler differs by {max(differences, key=abs):+.1%} at most"
+    caps = {row.cap_mb: row for row in rows if row.name == _CAPS_ROW}
+    if caps and _LENGTH_CAP_MB in caps:
+        ratio = caps[_LENGTH_CAP_MB].fps / caps[max(caps)].fps
+        yield f"frames/s under {_LENGTH_CAP_MB} MB: {ratio:.0%} of those under {max(caps)} MB"
+    lengths = [row for row in rows if row.name.startswith(_LENGTH_ROW)]
+    for short, longer in pairwise(lengths):
+        ratio = longer.increase_mb / short.increase_mb
+        yield f"what the longer footage adds: {ratio:.0%} of what the shorter does"
 
 
 def _show(console: Console, rows: Sequence[Row]) -> None:

@@ -8,10 +8,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cluster.memory import MemoryPlan
+from cluster.meter import MIB
 from jobs.console import clock, printable, show_failures, wide_console
 from jobs.exits import EXIT_OK, EXIT_PARTIAL, ending
 from jobs.options import add_options, resolve
 from jobs.settings import JobSettings
+from jobs.spec import plan_here
 from jobs.survey import Found, Survey, survey
 
 _COLUMNS = ("recording", "track", "camera", "codec", "size", "fps", "length", "frames", "skipped")
@@ -26,8 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _plan(settings: JobSettings) -> int:
-    found = survey(settings)
-    show(wide_console(), settings, found)
+    found, console = survey(settings), wide_console()
+    show(console, settings, found)
+    if found.wanted:
+        show_memory(console, plan_here(settings, [each.footage for each in found.wanted], None))
     return EXIT_PARTIAL if found.failures else EXIT_OK
 
 
@@ -49,6 +54,16 @@ def show(console: Console, settings: JobSettings, found: Survey) -> None:
         f"{len(wanted)} video track(s) of {len(sizes)} recording(s), "
         f"{len({each.footage.key.camera_id for each in wanted})} camera(s): about {frames} frames "
         f"to look at, {sum(sizes.values()) / 1e6:.1f} MB to read"
+    )
+
+
+def show_memory(console: Console, plan: MemoryPlan) -> None:
+    """Print what a node like this one needs: the parts of the cap, and the machine's share."""
+    parts = ", ".join(f"{name} {size // MIB} MB" for name, size in plan.parts.items())
+    console.print(
+        f"memory that a node like this one adds once it is ready: at most {plan.limit_mb} MB, of "
+        f"which {parts}; batches of {plan.batch_size} frames, {plan.decoders} decoder(s); "
+        f"{plan.smallest_mb} MB would do; no temporary disk"
     )
 
 

@@ -1,5 +1,6 @@
 """What a job would work on: cameras, turns, limits, windows; and `footfall plan`, which shows it."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -129,7 +130,9 @@ def test_plan_lists_every_video_track_and_why_it_is_skipped_and_touches_nothing(
     assert all("mpeg4" in row and "10" in row for row in rows)
     assert sum("not among --video-tracks" in row for row in rows) == 3
     assert sum(" door " in row and "160x128" in row for row in rows) == 3
-    assert "3 video track(s) of 3 recording(s), 1 camera(s): about 30 frames" in lines[-1]
+    work, memory = lines[-2:]
+    assert "3 video track(s) of 3 recording(s), 1 camera(s): about 30 frames" in work
+    assert re.search(r"at most 1024 MB, of which store \d+ MB, .* MB would do", memory)
     assert sorted(archive.rglob("*")) == before
 
 
