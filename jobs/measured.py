@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 
+_MOST_READS = 5
 # Of one step on one segment there is a row for each process that had a part in it.
 _STEPS = """
 select step, sum(wall_s), sum(cpu_s), sum(frames), sum(bytes), sum(wait_s), count(distinct pid)
@@ -115,6 +116,16 @@ def read_measured(output: Path, attempt_id: str = "") -> Measured:
         output: Root of the tables.
         attempt_id: One start of the run; "" means all.
     """
+    for _ in range(_MOST_READS):
+        try:
+            return _read(output, attempt_id)
+        except duckdb.IOException:
+            # Another shard may have merged files that were listed a moment ago.
+            continue
+    return _read(output, attempt_id)
+
+
+def _read(output: Path, attempt_id: str) -> Measured:
     files = [str(path) for path in sorted((output / "metrics").glob("*.parquet"))]
     if not files:
         return Measured([], [], 0)

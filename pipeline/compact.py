@@ -118,7 +118,6 @@ def _join_covered(group: Sequence[Part]) -> Iterable[Covered]:
 
 def _add(one: Covered, other: Covered) -> Covered:
     counts = ("frames", "frames_failed", "detections", "movements", "tracks")
-    steps = {*one.step_s, *other.step_s}
     has_segments = bool(other.stop or other.is_ended)
     return replace(
         one,
@@ -126,6 +125,5 @@ def _add(one: Covered, other: Covered) -> Covered:
         stop=max(one.stop, other.stop),
         is_ended=one.is_ended or other.is_ended,
         failures=[*one.failures, *other.failures],
-        step_s={s: one.step_s.get(s, 0.0) + other.step_s.get(s, 0.0) for s in sorted(steps)},
         **{name: getattr(one, name) + getattr(other, name) for name in counts},
     )

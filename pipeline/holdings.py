@@ -41,7 +41,6 @@ class FootageResult:
     movements: int = 0
     detections: int = 0
     failures: list[Failure] = field(default_factory=list)
-    step_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -59,8 +58,6 @@ class FootageResult:
         for name in ("frames", "frames_failed", "tracks", "movements", "detections"):
             setattr(self, name, getattr(self, name) + getattr(covered, name))
         self.failures += [failure for _, failure in covered.failures]
-        for step, seconds in covered.step_s.items():
-            self.step_s[step] = self.step_s.get(step, 0.0) + seconds
 
 
 def add_up(parts: Iterable[Part]) -> dict[tuple[str, int], FootageResult]:

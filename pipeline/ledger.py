@@ -38,7 +38,6 @@ class Covered:
         stop: Behind the last; equal to `first` where only rows that were held back are here.
         is_ended: The footage's end is in this part.
         failures: What was set aside: (segment, or None for the footage as a whole; failure).
-        step_s: Seconds of work by step.
     """
 
     footage: dict[str, Any]
@@ -51,7 +50,6 @@ class Covered:
     movements: int = 0
     tracks: int = 0
     failures: list[tuple[int | None, Failure]] = field(default_factory=list)
-    step_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, int]:

@@ -148,11 +148,9 @@ class OpenPart:
         self, footage: Footage, segment: int | None, spans: Sequence[Span], attempt_id: str = ""
     ) -> None:
         """Take spans of work, a row of `metrics` for each process that a step ran in."""
-        step_s, rows = self._cover(footage).step_s, []
+        rows = []
         for step, pid in dict.fromkeys((span.step, span.pid) for span in spans):
             same = [span for span in spans if (span.step, span.pid) == (step, pid)]
-            wall_s = sum(span.wall_s for span in same)
-            step_s[step] = step_s.get(step, 0.0) + wall_s
             rows.append(
                 {
                     "attempt_id": attempt_id or self._settings.attempt_id,
@@ -163,7 +161,7 @@ class OpenPart:
                     "camera_id": self._camera_id,
                     "video_track": footage.track.video_track,
                     "segment": segment,
-                    "wall_s": wall_s,
+                    "wall_s": sum(span.wall_s for span in same),
                     "cpu_s": sum(span.cpu_s for span in same),
                     "frames": sum(span.frames for span in same),
                     "bytes": sum(span.bytes for span in same),
