@@ -31,6 +31,7 @@ _HEAP_BYTES, _HEAP_A_DETECTOR_BYTES = 56 * MIB, 8 * MIB
 _MOST_AHEAD_BYTES = 160 * MIB
 # Detections, movements, frames and metrics; a row group of 64 KiB is the least that makes sense.
 _TABLES_OF_A_CAMERA = 4
+_MOST_BLOCKS_REMEMBERED = 500
 _LEAST_HELD_BYTES, _MOST_HELD_BYTES = 64 * 1024, 4 * MIB
 # Batches that wait before each detector: more of them make nothing faster.
 _LEAST_WAITING, _MOST_WAITING = 3, 16
@@ -78,7 +79,8 @@ class MemoryPlan:
 
     def held_bytes(self, cameras: int) -> int:
         """Return what each table of each camera may hold back before it is written."""
-        each = self.heap_bytes // 4 // (_TABLES_OF_A_CAMERA * max(1, cameras))
+        share = min(self.limit_mb * MIB // 128, self.heap_bytes // 4)
+        each = share // (_TABLES_OF_A_CAMERA * max(1, cameras))
         return min(_MOST_HELD_BYTES, max(_LEAST_HELD_BYTES, each))
 
     @property
@@ -233,6 +235,17 @@ class InEffect:
         self.in_flight_bytes = min(self.in_flight_bytes or math.inf, limit_bytes)
 
 
+def forget_blocks(operator: Any) -> None:  # noqa: ANN401 -- Ray's own
+    """Have an operator of Ray Data keep statistics of its last blocks only.
+
+    It keeps some KB of every block there ever was, for a summary that nobody prints: in days of
+    footage that is gigabytes.
+    """
+    statistics = getattr(operator, "_output_blocks_stats", [])
+    if len(statistics) > _MOST_BLOCKS_REMEMBERED:
+        del statistics[:-_MOST_BLOCKS_REMEMBERED]
+
+
 def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffect:
     """Set up this process's Ray Data: one row a block, the plan's memory, no chatter.
 
@@ -257,6 +270,8 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffec
         def on_execution_step(self, executor: Any) -> None:  # noqa: ANN401 -- Ray's own
             limits = executor._resource_manager.get_global_limits()
             in_effect.note(limits.object_store_memory)
+            for operator in executor._topology:
+                forget_blocks(operator)
 
     context = DataContext.get_current()
     # A block is closed at the first row that reaches this size: each row is a block of its own.
