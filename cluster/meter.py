@@ -77,7 +77,7 @@ class MemoryMeter:
     otherwise only every `READ_AGAIN` calls, for its share of common pages may have.
     """
 
-    READ_AGAIN = 10
+    READ_AGAIN = 3
 
     def __init__(self, tolerance_bytes: int = MIB) -> None:
         self._tolerance_bytes = tolerance_bytes

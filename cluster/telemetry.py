@@ -18,7 +18,7 @@ _SETTLES_S = 10.0
 # So many samples in a row above the bound: memory that is on its way out does not count.
 _PATIENCE = 5
 # A process is looked at anew when it has changed by so much.
-_TOLERANCE_BYTES = 3 * MIB
+_TOLERANCE_BYTES = MIB // 2
 # Of Ray's titles of processes: those that may be ended at any time, for others make their work anew.
 _RECYCLABLE = ("decode_stage", "DetectStage")
 

@@ -16,6 +16,8 @@ POLL_S = 0.2
 REPORT_EVERY_S = 0.5
 TAKE_SAMPLES_EVERY_S = 10.0
 _TIDY_EVERY_S = 5.0
+# Around the moment of readiness nothing happens, so that its level is one whoever measures it.
+_QUIET_S = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +130,11 @@ class Watcher:
     def _measure(self) -> Readiness:
         self._actors.fill_workers()
         cleanup_memory()
+        time.sleep(_QUIET_S)
         samples = self._actors.sample()
-        return Readiness(
+        readiness = Readiness(
             ready_at=time.time(),
             baseline_mb={node: sample.pss_mb for node, sample in samples.items()},
         )
+        time.sleep(_QUIET_S)
+        return readiness

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.benchmark_footage import film, find_clips, make_loops
+from jobs.console import wide_console
 from jobs.exits import EXIT_BROKE, EXIT_OK, EXIT_WRONG_SETTING, ending
 from jobs.machine import machine_line
 from jobs.outside import OutsideMeter
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    console, rows = Console(highlight=False), []
+    console, rows = wide_console(), []
     with tempfile.TemporaryDirectory(prefix="footfall-memory-") as folder:
         bench = _Bench(Path(folder), options)
         for row in bench.rows():
