@@ -111,6 +111,7 @@ def plan_memory(
     batch_size: int | None,
     decoders: int,
     detectors: int = 1,
+    store_bytes: float = math.inf,
 ) -> MemoryPlan:
     """Divide a cap among the parts of a job on a node.
 
@@ -120,6 +121,7 @@ def plan_memory(
         batch_size: Frames of a batch; None means as many as fit, up to `MOST_AUTO_BATCH`.
         decoders: Decoders that the node's cores could feed; fewer are used under a small cap.
         detectors: Detectors on the node.
+        store_bytes: Size of the object store, where it is there already: less waits in a small one.
 
     Raises:
         ConfigError: The cap is too small for the footage; it names the smallest that would do.
@@ -128,16 +130,21 @@ def plan_memory(
     fitting = [size for size in sizes if _total(need, size, 1, detectors) <= limit_mb * MIB]
     if not fitting:
         raise ConfigError(_too_small(limit_mb, need, sizes[0], detectors))
-    plans = [
-        _divide(limit_mb, need, size, decoders=decoders, detectors=detectors) for size in fitting
-    ]
+    workers = {"decoders": decoders, "detectors": detectors}
+    plans = [_divide(limit_mb, need, size, store_bytes, **workers) for size in fitting]
     # More decoders are worth more than large batches, but not than ones of a sensible size.
     sensible = [plan for plan in plans if plan.batch_size >= _SENSIBLE_BATCH] or plans[-1:]
     return max(sensible, key=lambda plan: (plan.decoders, plan.batch_size))
 
 
 def _divide(
-    limit_mb: int, need: Footprint, batch_size: int, *, decoders: int, detectors: int
+    limit_mb: int,
+    need: Footprint,
+    batch_size: int,
+    store_bytes: float,
+    *,
+    decoders: int,
+    detectors: int,
 ) -> MemoryPlan:
     """Give each part what it needs at least, then decoders, then what makes them faster."""
     limit, block = limit_mb * MIB, batch_size * need.frame_bytes
@@ -151,7 +158,8 @@ def _divide(
     in_flight, slack = _least_in_flight(need, block, count, detectors), _slack(block, count)
     # What the least store has beyond the least that it needs costs nothing.
     free += max(0, LEAST_STORE_BYTES - in_flight - slack) - ahead * count
-    in_flight += min(free // 2, (_MOST_WAITING - _LEAST_WAITING) * detectors * block)
+    waiting = min(free // 2, (_MOST_WAITING - _LEAST_WAITING) * detectors * block)
+    in_flight += int(max(0, min(waiting, store_bytes - in_flight - slack)))
     return MemoryPlan(
         limit_mb=limit_mb,
         batch_size=batch_size,

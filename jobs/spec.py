@@ -1,6 +1,7 @@
 """From settings to what runs: the model, what computes it, the settings of each step, the workers."""
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,7 +9,7 @@ from cluster.actors import DataflowSpec
 from cluster.memory import MemoryPlan, check_store, plan_memory
 from cluster.meter import gpus_here
 from cluster.pools import decoders_for, plan_pools
-from cluster.session import Session, local_cpus
+from cluster.session import Node, Session, local_cpus
 from jobs.settings import AUTO_BATCH, JobSettings
 from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings
@@ -130,7 +131,7 @@ class Start:
 
 
 def plan_of(
-    settings: JobSettings, footages: Iterable[Footage], device: str, cpus: float, gpus: float
+    settings: JobSettings, footages: Iterable[Footage], device: str, node: Node
 ) -> MemoryPlan:
     """Return the memory plan of a node.
 
@@ -138,19 +139,19 @@ def plan_of(
         settings: Of the job.
         footages: What is to be read; at least one.
         device: "cpu" or "cuda".
-        cpus: Of the node.
-        gpus: Of the node.
+        node: What it has; a store of 0 bytes is still to be made.
 
     Raises:
         ConfigError: The cap is too small for the footage.
     """
-    usual = max(1, int(gpus)) if device == "cuda" else 1
+    usual = max(1, int(node.gpus)) if device == "cuda" else 1
     return plan_memory(
         settings.memory_limit_mb,
         footprint_of(footages, DemuxSettings(stride=settings.stride)),
         batch_size=None if settings.batch_size == AUTO_BATCH else settings.batch_size,
-        decoders=decoders_for(cpus, device),
+        decoders=decoders_for(node.cpus, device),
         detectors=max(usual, settings.detectors),
+        store_bytes=node.store_bytes or math.inf,
     )
 
 
@@ -158,23 +159,25 @@ def plan_here(
     settings: JobSettings, footages: Iterable[Footage], made_with: MadeWith | None
 ) -> MemoryPlan:
     """Return the memory plan of this machine, before there is a Ray to ask; raises as `plan_of`."""
-    gpus = gpus_here()
+    here = Node(node_id="", cpus=local_cpus(), gpus=gpus_here())
     hardware = known_hardware(settings, made_with)
-    device = hardware.device if hardware else ("cuda" if gpus else "cpu")
-    return plan_of(settings, footages, device, local_cpus(), gpus)
+    device = hardware.device if hardware else ("cuda" if here.gpus else "cpu")
+    return plan_of(settings, footages, device, here)
 
 
 def _plan_for(
     settings: JobSettings, tails: Sequence[Tail], hardware: MadeWith, session: Session
 ) -> MemoryPlan:
     """Return the plan that every node of a session can keep to."""
-    plan = plan_of(
-        settings,
-        (footage for tail in tails for footage in tail.footages),
-        hardware.device,
-        min(node.cpus for node in session.nodes),
-        max(node.gpus for node in session.nodes),
+    nodes = session.nodes
+    least = Node(
+        node_id="",
+        cpus=min(node.cpus for node in nodes),
+        gpus=max(node.gpus for node in nodes),
+        store_bytes=min(node.store_bytes for node in nodes),
     )
+    footages = (footage for tail in tails for footage in tail.footages)
+    plan = plan_of(settings, footages, hardware.device, least)
     check_store(plan, session.nodes)
     return plan
 

@@ -169,6 +169,20 @@ def test_the_cameras_logs_hold_back_a_quarter_of_the_heap_at_most_unless_a_row_g
         assert held == 64 * 1024 or 4 * cameras * held <= made.heap_bytes // 4
 
 
+def test_in_a_store_that_is_there_already_less_waits():
+    need = footprint(2**20, 250, 2**22, 2**25, 2**24)
+    workers = {"batch_size": 10, "decoders": 1, "detectors": 2}
+    free, tight = (
+        plan_memory(2048, need, **workers, store_bytes=size * MIB) for size in (4096, 120)
+    )
+    assert tight.in_flight_bytes + tight.slack_bytes <= 120 * MIB
+    assert free.in_flight_bytes > 2 * tight.in_flight_bytes
+    least = plan_memory(2048, need, **workers, store_bytes=1)
+    assert least.in_flight_bytes + least.slack_bytes > 1
+    with pytest.raises(ConfigError, match="object-store-memory"):
+        check_store(least, [Node(node_id="n", cpus=2, gpus=0, store_bytes=1)])
+
+
 def test_an_operator_remembers_its_last_blocks_only():
     operator = SimpleNamespace(_output_blocks_stats=list(range(1200)))
     for _ in range(2):
