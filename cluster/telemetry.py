@@ -33,6 +33,11 @@ class Leaks:
         self._level: dict[int, int] = {}
         self._streak: dict[int, int] = {}
 
+    @property
+    def growing(self) -> list[int]:
+        """The processes that were above the bound at the last look."""
+        return [pid for pid, streak in self._streak.items() if streak]
+
     def find(self, uss_bytes: dict[int, int]) -> list[tuple[int, int]]:
         """Take what each process has to itself; return (process, growth in bytes) of those to end."""
         for gone in self._seen_at.keys() - uss_bytes.keys():
@@ -76,6 +81,7 @@ class NodeMonitor:
         self._meter, self._leaks = MemoryMeter(_TOLERANCE_BYTES), Leaks(leak_bytes)
         self._forgive, self._spilled_bytes = forgive, spilled_bytes
         self._spilled_before = spilled_bytes()
+        self._titles: dict[int, str] = {}
         self._samples: list[MemorySample] = []
         self._latest: MemorySample | None = None
         self._gauges = NodeGauges(node)
@@ -115,15 +121,15 @@ class NodeMonitor:
 
     def _end_leaks(self) -> None:
         uss_bytes = {pid: usage.uss_bytes for pid, usage in self._meter.by_process.items()}
-        for pid, growth in self._leaks.find(uss_bytes):
-            with suppress(psutil.Error):
-                process = psutil.Process(pid)
-                title = (process.cmdline() or [""])[0]
-                if any(name in title for name in _RECYCLABLE):
-                    self._forgive(
-                        pid, f"Ended a worker that kept growing: {title}, by {growth / MIB:.0f} MB"
-                    )
-                    process.kill()
+        found = self._leaks.find(uss_bytes)
+        # Between two tasks a process has no title of ours.
+        self._titles = {p: self._titles.get(p) or _work_of(p) for p in self._leaks.growing}
+        for pid, growth in found:
+            if title := self._titles[pid]:
+                text = f"Ended a worker that kept growing: {title}, by {growth / MIB:.0f} MB"
+                self._forgive(pid, text)
+                with suppress(psutil.NoSuchProcess):
+                    psutil.Process(pid).kill()
 
     def latest(self) -> MemorySample | None:
         """Return the last sample, if there is one."""
@@ -134,6 +140,14 @@ class NodeMonitor:
         with self._lock:
             samples, self._samples = self._samples, []
             return samples
+
+
+def _work_of(pid: int) -> str:
+    """Return what a process does just now, if it may be ended at any time."""
+    with suppress(psutil.Error, IndexError):
+        title = psutil.Process(pid).cmdline()[0]
+        return title if any(name in title for name in _RECYCLABLE) else ""
+    return ""
 
 
 def _in_mib(size: int | None) -> float | None:
