@@ -13,6 +13,7 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.ahead import Ahead
 from cluster.live import JobMetrics
 from cluster.memory import MemoryPlan
 from cluster.meter import MemorySample
@@ -104,6 +105,7 @@ class Actors:
                     decoders=spec.memory.decoders,
                     is_auto=spec.is_auto_batch,
                 ),
+                Ahead(spec.memory.packets_ahead_bytes * len(session.nodes)),
                 spec.failure_limit,
                 JobMetrics,
             )
@@ -162,6 +164,10 @@ class Actors:
             with suppress(ray.exceptions.RayError):
                 # A node that dies just now is for others to notice.
                 ray.get(each)
+
+    def settle(self) -> dict[str, MemorySample]:
+        """Measure the memory of every node that is alive, now; it is the level to judge by."""
+        return self._ask_monitors("settle")
 
     def sample(self) -> dict[str, MemorySample]:
         """Measure the memory of every node that is alive, now."""

@@ -20,7 +20,8 @@ from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from cluster.actors import Actors, DataflowSpec
 from cluster.memory import apply_to_ray_data
-from cluster.push import TrackingSink
+from cluster.pools import PUSH_ROWS, Pool
+from cluster.push import push_stage
 from cluster.rows import to_row
 from cluster.session import Session, is_fault_of_cluster, own_error
 from cluster.stages import Cut, DetectStage, Work, decode_stage, demux_stage
@@ -92,6 +93,20 @@ def build(
     )
 
 
+def _pushed(dataset: ray.data.Dataset, actors: Actors, pool: Pool) -> ray.data.Dataset:
+    """Return a dataset whose records go to the tracking actors; no row is left."""
+    push: Any = push_stage
+    return dataset.map_batches(
+        push,
+        fn_args=(actors.of_camera, actors.supervisor),
+        compute=TaskPoolStrategy(pool.size),
+        num_cpus=pool.cpus,
+        # A task for each alone would cost more than all that it does.
+        batch_size=PUSH_ROWS,
+        batch_format="pyarrow",
+    )
+
+
 def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
     """Run a job to its end.
 
@@ -138,11 +153,9 @@ def _run_passes(spec: DataflowSpec, actors: Actors) -> None:
         ray.get(actors.supervisor.new_pass.remote())
         dataset = build(spec, spec.cuts(missing), actors.supervisor, warm_up=not is_warm)
         try:
-            dataset.write_datasink(
-                TrackingSink(actors.of_camera, actors.supervisor),
-                ray_remote_args={"num_cpus": spec.pools.push.cpus},
-                concurrency=spec.pools.push.size,
-            )
+            for _ in _pushed(dataset, actors, spec.pools.push).iter_internal_ref_bundles():
+                # They are empty; whatever holds one holds the history of all that led to it.
+                pass
             is_warm = True
         except Exception as error:
             if not is_fault_of_cluster(error) or fruitless + 1 == MOST_FRUITLESS_PASSES:

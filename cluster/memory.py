@@ -31,7 +31,7 @@ _HEAP_BYTES, _HEAP_A_DETECTOR_BYTES = 56 * MIB, 8 * MIB
 _MOST_AHEAD_BYTES = 160 * MIB
 # Detections, movements, frames and metrics; a row group of 64 KiB is the least that makes sense.
 _TABLES_OF_A_CAMERA = 4
-_MOST_BLOCKS_REMEMBERED = 500
+_MOST_BLOCKS_REMEMBERED = 200
 _LEAST_HELD_BYTES, _MOST_HELD_BYTES = 64 * 1024, 4 * MIB
 # Batches that wait before each detector: more of them make nothing faster.
 _LEAST_WAITING, _MOST_WAITING = 3, 16
@@ -50,6 +50,7 @@ class MemoryPlan:
         decoder_bytes: What one of them takes, that goes frame by frame.
         ahead_bytes: What one of them may take besides, that runs ahead in its segment.
         carried_bytes: Packets that a segment may be carried with.
+        packets_ahead_bytes: Packets that may wait for a decoder.
         cutting_bytes: What cutting takes.
         heap_bytes: Growth of the processes.
         smallest_mb: The smallest cap that would do, with batches of this size.
@@ -63,6 +64,7 @@ class MemoryPlan:
     decoder_bytes: int
     ahead_bytes: int
     carried_bytes: int
+    packets_ahead_bytes: int
     cutting_bytes: int
     heap_bytes: int
     smallest_mb: int
@@ -169,6 +171,7 @@ def _divide(
         decoder_bytes=need.decoding_bytes(batch_size),
         ahead_bytes=ahead,
         carried_bytes=need.carried_bytes,
+        packets_ahead_bytes=_segments_ahead(count) * need.packets_bytes,
         cutting_bytes=need.cutting_bytes,
         heap_bytes=_heap(detectors),
         smallest_mb=smallest_mb(need, batch_size, detectors),
@@ -180,8 +183,14 @@ def _heap(detectors: int) -> int:
 
 
 def _least_in_flight(need: Footprint, block: int, decoders: int, detectors: int) -> int:
-    """Return what has to fit into the store for the job to move: some batches, and two segments."""
-    return (_LEAST_WAITING * detectors + decoders - 1) * block + 2 * need.packets_bytes
+    """Return what has to fit into the store for the job to move: some batches, and some segments."""
+    segments = decoders + _segments_ahead(decoders)
+    return (_LEAST_WAITING * detectors + decoders - 1) * block + segments * need.packets_bytes
+
+
+def _segments_ahead(decoders: int) -> int:
+    """Return how many of the largest segments may wait: many decoders end at about the same time."""
+    return 1 + decoders // 4
 
 
 def _slack(block: int, decoders: int) -> int:

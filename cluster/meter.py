@@ -7,6 +7,7 @@ import ctypes
 import gc
 import math
 import os
+import time
 from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -136,9 +137,30 @@ def get_memory_usage() -> float:
 def cleanup_memory() -> int:
     """Collect garbage and give free memory back to the system; return the number of objects freed."""
     freed = gc.collect()
+    trim_heap()
+    return freed
+
+
+def trim_heap() -> None:
+    """Give the free parts of this process's heap back to the system: a millisecond or a few."""
     if trim := getattr(_LIBC, "malloc_trim", None):
         trim(0)
-    return freed
+
+
+class Trimmer:
+    """Trims this process's heap now and then: what is free between two living objects adds up."""
+
+    EVERY_S = 5.0
+
+    def __init__(self) -> None:
+        self._trimmed_at = time.monotonic()
+
+    def trim(self) -> None:
+        """Trim if it is time."""
+        now = time.monotonic()
+        if now - self._trimmed_at >= self.EVERY_S:
+            self._trimmed_at = now
+            trim_heap()
 
 
 def check_memory_limit(current_usage_mb: float, limit_mb: float) -> bool:

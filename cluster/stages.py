@@ -75,6 +75,8 @@ def demux_stage(rows: pa.Table, settings: DemuxSettings, supervisor: Any) -> Ite
         else:
             ray.get(supervisor.wait_for_gate.remote())
             for item in cut(work.footages, settings, work.have):
+                if isinstance(item, Segment):
+                    ray.get(supervisor.cut.remote(_decoding_of(item), len(item.data)))
                 yield to_row(item)
 
 
@@ -117,12 +119,7 @@ def decode_with_retries(
     batch size that the first try was told. Ray hands on the items of a task that died once only, told
     by their number: so those of its next try must be about the same frames.
     """
-    key = AttemptKey(
-        camera_id=segment.footage.key.camera_id,
-        sequence=segment.footage.key.sequence,
-        segment=segment.index,
-        step="decode",
-    )
+    key = _decoding_of(segment)
     error: Exception = StepError("its process died each time")
     given = 0
     turn = tries.begin(key)
@@ -156,6 +153,16 @@ def decode_with_retries(
     for stretch in _stretches(segment, settings.batch_size)[given:]:
         yield Gap(stretch=stretch, failure=failure, spans=segment.spans * (stretch.start == 0))
     tries.end(key)
+
+
+def _decoding_of(segment: Segment) -> AttemptKey:
+    footage = segment.footage.key
+    return AttemptKey(
+        camera_id=footage.camera_id,
+        sequence=footage.sequence,
+        segment=segment.index,
+        step="decode",
+    )
 
 
 def _stretches(segment: Segment, batch_size: int) -> list[Stretch]:

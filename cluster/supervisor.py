@@ -6,15 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.ahead import Ahead
 from cluster.attempts import AttemptKey, Attempts
 from cluster.live import JobMetrics
+from cluster.meter import Trimmer
 from cluster.pace import Notice, Pace, Turn
 from pipeline.errors import StepError
 from pipeline.gain import Gain
 
 STRANDED_AFTER_S = 60.0
 _SEGMENTS_FOR_A_SHARE = 10
-# How often a decoder that has to wait for its turn looks again.
+# How often who has to wait for a turn looks again.
 _LOOK_AGAIN_S = 0.05
 # A node that cannot start so many processes shall not hold up the job.
 _MEETING_S = 30.0
@@ -105,6 +107,7 @@ class Supervisor:
         weights: bytes,
         is_alive: Callable[[str], bool],
         pace: Pace,
+        ahead: Ahead,
         limit: FailureLimit | None = None,
         live: Callable[[int], JobMetrics] | None = None,
     ) -> None:
@@ -115,10 +118,11 @@ class Supervisor:
             weights: The model's file, kept for the nodes.
             is_alive: Says whether a node is.
             pace: Of the job.
+            ahead: Bounds how far cutting runs ahead.
             limit: When to give up; None means never.
             live: Makes what shows the job's state to others, given the cap in MiB.
         """
-        self._limit, self._pace = limit, pace
+        self._limit, self._pace, self._ahead = limit, pace, ahead
         self._live = live(pace.limit_mb) if live else None
         self._begun = 0
         self._waiting: dict[str, int] = {}
@@ -131,6 +135,7 @@ class Supervisor:
         self._attempts = Attempts(is_alive)
         self._stranded = Stranded(is_alive)
         self._gate = asyncio.Event()
+        self._trimmer = Trimmer()
         self._gain = Gain()
 
     async def weights(self) -> bytes:
@@ -174,12 +179,19 @@ class Supervisor:
         """See `Stranded.given_up`."""
         return self._stranded.given_up()
 
+    async def cut(self, key: AttemptKey, size: int) -> None:
+        """Note that a segment of so many bytes was cut; return once it may wait for a decoder."""
+        while not self._ahead.has_room(size):
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        self._ahead.cut(key, size)
+
     async def begin(self, key: AttemptKey, node_id: str, pid: int) -> Turn:
         """Note that a try begins, as `Attempts.begin`; return once the node has room for it."""
         while key.step == "decode" and not self._has_room(key, node_id):
             await asyncio.sleep(_LOOK_AGAIN_S)
         if key.step == "decode":
             self._decoding[key] = node_id
+            self._ahead.begun(key)
         # What a task handed on before it died is known by its number: its next try must not make
         # batches of another size.
         is_new = key not in self._batch_sizes
@@ -202,6 +214,7 @@ class Supervisor:
     async def new_pass(self) -> None:
         """Note that nothing of an earlier pass runs any more."""
         self._decoding.clear()
+        self._ahead.clear()
 
     async def detected(self, batch_size: int, frames: int, wall_s: float) -> None:
         """See `Pace.detected`."""
@@ -209,6 +222,7 @@ class Supervisor:
 
     async def observe(self, increase_mb: dict[str, float]) -> None:
         """See `Pace.observe`."""
+        self._trimmer.trim()
         self._notices += self._pace.observe(increase_mb)
         if self._live:
             self._live.tick(max(0, self._begun - self._gain.segments), increase_mb)

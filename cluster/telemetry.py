@@ -1,5 +1,6 @@
 """How much memory a job takes on each node, sampled while it runs; and the end of workers that leak."""
 
+import math
 import os
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import Any
 import psutil
 
 from cluster.live import NodeGauges
-from cluster.meter import MIB, MemoryMeter, MemorySample, Usage, family, gpu_bytes
+from cluster.meter import MIB, MemoryMeter, MemorySample, Trimmer, Usage, family, gpu_bytes
 
 SAMPLE_EVERY_S = 1.0
 # Until a process has loaded what it loads.
@@ -20,7 +21,8 @@ _PATIENCE = 5
 # A process is looked at anew when it has changed by so much.
 _TOLERANCE_BYTES = MIB // 2
 # Of Ray's titles of processes: those that may be ended at any time, for others make their work anew.
-_RECYCLABLE = ("decode_stage", "DetectStage")
+_IDLE = "ray::IDLE"
+_RECYCLABLE = ("decode_stage", "DetectStage", _IDLE)
 
 
 class Leaks:
@@ -37,6 +39,12 @@ class Leaks:
     def growing(self) -> list[int]:
         """The processes that were above the bound at the last look."""
         return [pid for pid, streak in self._streak.items() if streak]
+
+    def settle(self, uss_bytes: dict[int, int]) -> None:
+        """Take what each process has to itself as its level: all of them have loaded what they load."""
+        self._seen_at |= dict.fromkeys(uss_bytes, -math.inf)
+        self._level |= uss_bytes
+        self._streak.clear()
 
     def find(self, uss_bytes: dict[int, int]) -> list[tuple[int, int]]:
         """Take what each process has to itself; return (process, growth in bytes) of those to end."""
@@ -85,12 +93,14 @@ class NodeMonitor:
         self._samples: list[MemorySample] = []
         self._latest: MemorySample | None = None
         self._gauges = NodeGauges(node)
+        self._trimmer = Trimmer()
         self._lock = threading.Lock()
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
         while True:
             self.sample()
+            self._trimmer.trim()
             time.sleep(SAMPLE_EVERY_S)
 
     def sample(self) -> MemorySample:
@@ -113,6 +123,16 @@ class NodeMonitor:
             self._end_leaks()
             return self._latest
 
+    def settle(self) -> MemorySample:
+        """Measure at readiness: from now on every process there is, is judged by what it grows."""
+        sample = self.sample()
+        with self._lock:
+            self._leaks.settle(self._uss_bytes())
+        return sample
+
+    def _uss_bytes(self) -> dict[int, int]:
+        return {pid: usage.uss_bytes for pid, usage in self._meter.by_process.items()}
+
     def _measure(self) -> Usage:
         processes = {p.pid: p for root in self._roots for p in family(root)}
         for process in _rays_own(self._roots[0]):
@@ -120,10 +140,8 @@ class NodeMonitor:
         return self._meter.measure(processes.values())
 
     def _end_leaks(self) -> None:
-        uss_bytes = {pid: usage.uss_bytes for pid, usage in self._meter.by_process.items()}
-        found = self._leaks.find(uss_bytes)
-        # Between two tasks a process has no title of ours.
-        self._titles = {p: self._titles.get(p) or _work_of(p) for p in self._leaks.growing}
+        found = self._leaks.find(self._uss_bytes())
+        self._titles = {p: _work_of(p, self._titles.get(p, "")) for p in self._leaks.growing}
         for pid, growth in found:
             if title := self._titles[pid]:
                 text = f"Ended a worker that kept growing: {title}, by {growth / MIB:.0f} MB"
@@ -142,12 +160,13 @@ class NodeMonitor:
             return samples
 
 
-def _work_of(pid: int) -> str:
-    """Return what a process does just now, if it may be ended at any time."""
+def _work_of(pid: int, known: str) -> str:
+    """Return what a process does, or did when it was `known`; "" if it may not be ended at any time."""
     with suppress(psutil.Error, IndexError):
         title = psutil.Process(pid).cmdline()[0]
-        return title if any(name in title for name in _RECYCLABLE) else ""
-    return ""
+        if any(name in title for name in _RECYCLABLE):
+            return known or title if title == _IDLE else title
+    return known
 
 
 def _in_mib(size: int | None) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from cluster.meter import cleanup_memory
+from cluster.meter import Trimmer, cleanup_memory
 from pipeline.camera_log import CameraLog
 from pipeline.gain import Gain
 from pipeline.light import keep_out
@@ -42,6 +42,7 @@ class CameraLogs:
         self._settings = settings
         self._logs = {tail.camera_id: CameraLog(tail, settings) for tail in tails}
         self._supervisor = supervisor
+        self._trimmer = Trimmer()
 
     def tidy(self) -> int:
         """Give memory back that is not needed; see `cleanup_memory`."""
@@ -60,6 +61,7 @@ class CameraLogs:
             StepError: More segments failed than the job allows.
         """
         gain = Gain()
+        self._trimmer.trim()
         for arrival in arrivals:
             gain += self._logs[camera_of(arrival)].push(arrival)
         if gain.segments:

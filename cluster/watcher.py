@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import ray
 
 from cluster.actors import Actors
-from cluster.meter import MemorySample, cleanup_memory
+from cluster.meter import MemorySample, Trimmer, cleanup_memory
 from cluster.pace import Notice
 from cluster.supervisor import Progress
 
@@ -64,6 +64,7 @@ class Watcher:
     def __init__(self, actors: Actors, watch: Watch, limit_mb: int) -> None:
         self._actors, self._watch, self._limit_mb = actors, watch, limit_mb
         self._readiness: Readiness | None = None
+        self._trimmer = Trimmer()
         self._taken_at = self._tidied_at = time.monotonic()
         self._error: Exception | None = None
         self._done = threading.Event()
@@ -112,6 +113,7 @@ class Watcher:
                 self._watch.ready(self._readiness)
                 ray.get(self._actors.supervisor.open_gate.remote())
             return
+        self._trimmer.trim()
         self._actors.give_up_stranded()
         latest = self._actors.latest()
         increase_mb = self._readiness.increase_mb(latest)
@@ -131,7 +133,7 @@ class Watcher:
         self._actors.fill_workers()
         cleanup_memory()
         time.sleep(_QUIET_S)
-        samples = self._actors.sample()
+        samples = self._actors.settle()
         readiness = Readiness(
             ready_at=time.time(),
             baseline_mb={node: sample.pss_mb for node, sample in samples.items()},

@@ -63,7 +63,11 @@ def ray_head() -> Iterator[RayHead]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "RAY_idle_worker_killing_time_threshold_ms": "600000",
+        },
     )  # fmt: skip
     try:
         _wait_for(lambda: _answers(dashboard) and _answers(port), 90, "Ray's head node")

@@ -67,7 +67,7 @@ def test_a_worker_that_keeps_growing_is_replaced_and_its_segment_is_not_held_aga
 ) -> None:
     film(tmp_path / "long.mkv", [1, 2], first=0, frames=900)
     expected = fast_run(tmp_path / "long.mkv", name="expected")
-    monkeypatch.setenv(VARIABLE, "decode:*:*:LEAK=100,detect:*:*:SLOW=15")
+    monkeypatch.setenv(VARIABLE, "decode:*:*:LEAK=100,detect:*:*:SLOW=20")
     job = fast_run(tmp_path / "long.mkv", memory_limit_mb=512)
     assert job.exit_code == 0
     assert [job.rows(table) for table in TABLES] == [expected.rows(table) for table in TABLES]

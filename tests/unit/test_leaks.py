@@ -52,6 +52,15 @@ def test_a_process_that_is_still_loading_is_not_judged():
     assert watched.see(20, p1=600) == [[]] * 20
 
 
+def test_what_a_process_has_when_all_are_settled_is_its_level_however_young_it_is():
+    watched = Watched()
+    watched.see(1, p1=50)
+    watched.leaks.settle({1: 80 * MIB})
+    assert watched.see(5, p1=181, p2=900)[-1] == [(1, 101 * MIB)]
+    # Those that come later load first.
+    assert watched.see(15, p1=80, p2=900) == [[]] * 15
+
+
 def test_a_process_that_stays_beyond_its_bound_for_five_samples_is_found_with_its_growth():
     watched = settled(p1=200)
     assert watched.see(5, p1=301) == [[]] * 4 + [[(1, 101 * MIB)]]

@@ -95,7 +95,9 @@ def test_the_parts_of_a_plan_stay_under_the_cap_or_the_refusal_names_one_that_do
     # What the store holds beyond its limit, and what has to fit for the job to move.
     block = made.batch_size * need.frame_bytes
     assert made.slack_bytes >= (1 + made.decoders) * block >= 2 * block
-    assert made.in_flight_bytes >= 3 * detectors * block + 2 * need.packets_bytes
+    packets = made.decoders * need.packets_bytes + made.packets_ahead_bytes
+    assert made.in_flight_bytes >= 3 * detectors * block + packets
+    assert made.packets_ahead_bytes >= need.packets_bytes
     assert made.decoder_bytes == need.decoding_bytes(made.batch_size)
     assert 0 <= made.ahead_bytes <= need.ahead_bytes
     assert made.cutting_bytes == need.cutting_bytes

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from cluster import supervisor as supervisor_module
+from cluster.ahead import Ahead
 from cluster.attempts import MOST_ATTEMPTS, AttemptKey, Attempts
 from cluster.pace import Pace
 from cluster.rows import SCHEMA, from_rows, to_row
@@ -42,11 +43,16 @@ def work(segment=0, step="decode", start=0):
     return AttemptKey(camera_id="door", sequence=0, segment=segment, step=step, start=start)
 
 
-def new_supervisor(*, warm_ups=0, weights=b"", limit=None, **pace):
+def new_supervisor(*, warm_ups=0, weights=b"", limit=None, ahead_bytes=0, **pace):
     """Return a supervisor of nodes that live for ever, in no hurry unless `pace` says so."""
     told = Pace(**{"limit_mb": LIMIT_MB, "batch_size": 10, "decoders": 64, **pace})
     return Supervisor(
-        warm_ups=warm_ups, weights=weights, is_alive=lambda _: True, pace=told, limit=limit
+        warm_ups=warm_ups,
+        weights=weights,
+        is_alive=lambda _: True,
+        pace=told,
+        ahead=Ahead(ahead_bytes),
+        limit=limit,
     )
 
 
