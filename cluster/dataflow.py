@@ -19,9 +19,9 @@ import ray.exceptions
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from cluster.actors import Actors, DataflowSpec
-from cluster.memory import apply_to_ray_data
 from cluster.pools import PUSH_ROWS, Pool
 from cluster.push import push_stage
+from cluster.ray_data import apply_to_ray_data
 from cluster.rows import to_row
 from cluster.session import Session, is_fault_of_cluster, own_error
 from cluster.stages import Cut, DetectStage, Work, decode_stage, demux_stage

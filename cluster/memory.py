@@ -1,4 +1,4 @@
-"""How much memory a job may take on a node: the plan, and what makes Ray keep to it.
+"""How much memory a job may take on a node: the plan.
 
     memory_limit_mb ─┬─ store      frame batches between decode and detect, and two batches more that
                      │             Ray Data's own reckoning does not see in time
@@ -7,13 +7,12 @@
                      └─ heap       growth of every process, Ray's included
 
 The cap bounds what a job adds above its ready state. What footage takes is reckoned in
-`pipeline.footprint`; what is measured, in `meter`. This is the one place that edits Ray Data's context.
+`pipeline.footprint`; what is measured, in `meter`; how Ray Data is made to keep to it, in `ray_data`.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from cluster.meter import MIB
 from cluster.session import Node
@@ -31,7 +30,6 @@ _HEAP_BYTES, _HEAP_A_DETECTOR_BYTES = 56 * MIB, 8 * MIB
 _MOST_AHEAD_BYTES = 160 * MIB
 # Detections, movements, frames and metrics; a row group of 64 KiB is the least that makes sense.
 _TABLES_OF_A_CAMERA = 4
-_MOST_BLOCKS_REMEMBERED = 200
 _LEAST_HELD_BYTES, _MOST_HELD_BYTES = 64 * 1024, 4 * MIB
 # Batches that wait before each detector: more of them make nothing faster.
 _LEAST_WAITING, _MOST_WAITING = 3, 16
@@ -239,71 +237,3 @@ def check_store(plan: MemoryPlan, nodes: Sequence[Node]) -> None:
                 "there: give `ray start` a larger --object-store-memory, or the job a smaller "
                 "--batch-size or --memory-limit-mb"
             )
-
-
-@dataclass(slots=True)
-class InEffect:
-    """What Ray Data keeps to, as it says itself while it runs; None before that."""
-
-    in_flight_bytes: float | None = None
-
-    def note(self, limit_bytes: float) -> None:
-        """Take the limit of the moment; the least one counts."""
-        self.in_flight_bytes = min(self.in_flight_bytes or math.inf, limit_bytes)
-
-
-def forget_blocks(operator: Any) -> None:  # noqa: ANN401 -- Ray's own
-    """Have an operator of Ray Data keep statistics of its last blocks only.
-
-    It keeps some KB of every block there ever was, for a summary that nobody prints: in days of
-    footage that is gigabytes.
-    """
-    statistics = getattr(operator, "_output_blocks_stats", [])
-    if len(statistics) > _MOST_BLOCKS_REMEMBERED:
-        del statistics[:-_MOST_BLOCKS_REMEMBERED]
-
-
-def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffect:
-    """Set up this process's Ray Data: one row a block, the plan's memory, no chatter.
-
-    Ray's own limit is silently the lesser of ours and half the store, unless the fraction is raised.
-
-    Args:
-        plan: Of a node.
-        nodes: How many there are.
-        is_ours: We started this Ray, and nobody looks at its dashboard.
-
-    Returns:
-        What takes effect, once a dataset runs.
-    """
-    # Imported here: Ray Data costs a second and 100 MB, and whoever only plans needs none of it.
-    from ray.data import DataContext, ExecutionResources
-    from ray.data._internal.execution.execution_callback import ExecutionCallback
-    from ray.data._internal.execution.streaming_executor import StreamingExecutor
-
-    in_effect = InEffect()
-
-    class Look(ExecutionCallback):
-        def on_execution_step(self, executor: Any) -> None:  # noqa: ANN401 -- Ray's own
-            limits = executor._resource_manager.get_global_limits()
-            in_effect.note(limits.object_store_memory)
-            for operator in executor._topology:
-                forget_blocks(operator)
-
-    context = DataContext.get_current()
-    # A block is closed at the first row that reaches this size: each row is a block of its own.
-    context.target_max_block_size = 1
-    context.target_min_block_size = 1
-    context.execution_options.resource_limits = ExecutionResources.for_limits(
-        object_store_memory=plan.in_flight_bytes * nodes
-    )
-    context.execution_options.preserve_order = False
-    context.override_object_store_memory_limit_fraction = 1.0
-    context.custom_execution_callback_classes = [Look]
-    if is_ours:
-        # The actor that keeps statistics for the dashboard grows by 5 MB a minute.
-        StreamingExecutor.UPDATE_METRICS_INTERVAL_S = math.inf
-    context.enable_progress_bars = False
-    context.enable_operator_progress_bars = False
-    context.print_on_execution_start = False
-    return in_effect

@@ -10,8 +10,8 @@ import ray
 
 from cluster.actors import Actors
 from cluster.dataflow import build
-from cluster.memory import apply_to_ray_data
 from cluster.pools import PUSH_ROWS
+from cluster.ray_data import apply_to_ray_data
 from cluster.rows import from_rows
 from cluster.session import open_session
 from jobs.progress import prepare_all

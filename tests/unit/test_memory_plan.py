@@ -1,13 +1,12 @@
 """The plan that divides a cap: whatever the footage, its parts stay under it or the cap is refused."""
 
 import re
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.memory import MIB, MOST_AUTO_BATCH, check_store, forget_blocks, plan_memory
+from cluster.memory import MIB, MOST_AUTO_BATCH, check_store, plan_memory
 from cluster.session import Node
 from pipeline.cutter import DemuxSettings
 from pipeline.errors import ConfigError
@@ -183,14 +182,6 @@ def test_in_a_store_that_is_there_already_less_waits():
     assert least.in_flight_bytes + least.slack_bytes > 1
     with pytest.raises(ConfigError, match="object-store-memory"):
         check_store(least, [Node(node_id="n", cpus=2, gpus=0, store_bytes=1)])
-
-
-def test_an_operator_remembers_its_last_blocks_only():
-    operator = SimpleNamespace(_output_blocks_stats=list(range(1200)))
-    for _ in range(2):
-        forget_blocks(operator)
-        assert operator._output_blocks_stats == list(range(700, 1200))
-    forget_blocks(SimpleNamespace())
 
 
 @settings(deadline=None)

@@ -1,0 +1,134 @@
+"""What we have of Ray Data beyond its defaults: our memory plan, one row a block, and a driver that keeps up.
+
+This is the one place that edits Ray Data's context or reaches into it. With a version of Ray that has
+nothing there to reach, a job runs all the same, only slower; a test tells.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from cluster.memory import MemoryPlan
+
+_MOST_BLOCKS_REMEMBERED = 200
+# After the first piece of work is ready, so long is waited for more: each look at all of them costs
+# the driver some milliseconds.
+_GATHER_S = 0.01
+
+
+@dataclass(slots=True)
+class InEffect:
+    """What Ray Data keeps to, as it says itself while it runs; None before that."""
+
+    in_flight_bytes: float | None = None
+
+    def note(self, limit_bytes: float) -> None:
+        """Take the limit of the moment; the least one counts."""
+        self.in_flight_bytes = min(self.in_flight_bytes or math.inf, limit_bytes)
+
+
+def forget_blocks(operator: Any) -> None:  # noqa: ANN401 -- Ray's own
+    """Have an operator of Ray Data keep statistics of its last blocks only.
+
+    It keeps some KB of every block there ever was, for a summary that nobody prints: in days of
+    footage that is gigabytes.
+    """
+    statistics = getattr(operator, "_output_blocks_stats", [])
+    if len(statistics) > _MOST_BLOCKS_REMEMBERED:
+        del statistics[:-_MOST_BLOCKS_REMEMBERED]
+
+
+class _Promptly:
+    """Stands for the module `ray` where Ray Data waits for its tasks: returns when the first is ready.
+
+    Ray Data waits for all of them, which never comes, and so for a tenth of a second each time: no
+    step handed on more than a few batches in that time. A task whose output may not be taken now, for
+    want of room, is ready all the time: it does not count as the first.
+    """
+
+    def __init__(self) -> None:
+        self.held_up: set[Any] = set()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- whatever the module has
+        return getattr(ray, name)
+
+    def wait(self, refs: list[Any], **how: Any) -> tuple[list[Any], list[Any]]:  # noqa: ANN401
+        """Return (ready, not ready) once any that is not held up is ready, or at the time-out."""
+        self.held_up.intersection_update(refs)
+        if news := [ref for ref in refs if ref not in self.held_up]:
+            ray.wait(news, **(how | {"num_returns": 1}))
+            how["timeout"] = _GATHER_S
+        found: tuple[list[Any], list[Any]] = ray.wait(refs, **how)
+        return found
+
+
+def _keep_up() -> None:
+    """Have this process's Ray Data look at its tasks when one is ready, not ten times a second."""
+    from ray.data._internal.execution import streaming_executor_state
+    from ray.data._internal.execution.interfaces.physical_operator import DataOpTask
+
+    state: Any = streaming_executor_state
+    task: Any = DataOpTask
+    take = getattr(task, "on_data_ready", None)
+    if take is None or isinstance(getattr(state, "ray", None), _Promptly):
+        return
+    promptly = state.ray = _Promptly()
+
+    def on_data_ready(self: Any, most_bytes: int | None, fetcher: Any) -> int:  # noqa: ANN401
+        if most_bytes == 0:
+            promptly.held_up.add(self.get_waitable())
+        else:
+            promptly.held_up.discard(self.get_waitable())
+        read: int = take(self, most_bytes, fetcher)
+        return read
+
+    task.on_data_ready = on_data_ready
+
+
+def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffect:
+    """Set up this process's Ray Data: one row a block, the plan's memory, no chatter.
+
+    Ray's own limit is silently the lesser of ours and half the store, unless the fraction is raised.
+
+    Args:
+        plan: Of a node.
+        nodes: How many there are.
+        is_ours: We started this Ray, and nobody looks at its dashboard.
+
+    Returns:
+        What takes effect, once a dataset runs.
+    """
+    # Imported here: Ray Data costs a second and 100 MB, and whoever only plans needs none of it.
+    from ray.data import DataContext, ExecutionResources
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+    from ray.data._internal.execution.streaming_executor import StreamingExecutor
+
+    in_effect = InEffect()
+
+    class Look(ExecutionCallback):
+        def on_execution_step(self, executor: Any) -> None:  # noqa: ANN401 -- Ray's own
+            limits = executor._resource_manager.get_global_limits()
+            in_effect.note(limits.object_store_memory)
+            for operator in executor._topology:
+                forget_blocks(operator)
+
+    context = DataContext.get_current()
+    # A block is closed at the first row that reaches this size: each row is a block of its own.
+    context.target_max_block_size = 1
+    context.target_min_block_size = 1
+    context.execution_options.resource_limits = ExecutionResources.for_limits(
+        object_store_memory=plan.in_flight_bytes * nodes
+    )
+    context.execution_options.preserve_order = False
+    context.override_object_store_memory_limit_fraction = 1.0
+    context.custom_execution_callback_classes = [Look]
+    if is_ours:
+        # The actor that keeps statistics for the dashboard grows by 5 MB a minute.
+        StreamingExecutor.UPDATE_METRICS_INTERVAL_S = math.inf
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    _keep_up()
+    return in_effect
