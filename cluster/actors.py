@@ -103,9 +103,9 @@ class Actors:
                     limit_mb=spec.memory.limit_mb,
                     batch_size=spec.memory.batch_size,
                     decoders=spec.memory.decoders,
+                    ahead=Ahead(spec.memory.packets_ahead_bytes * len(session.nodes)),
                     is_auto=spec.is_auto_batch,
                 ),
-                Ahead(spec.memory.packets_ahead_bytes * len(session.nodes)),
                 spec.failure_limit,
                 JobMetrics,
             )

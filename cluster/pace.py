@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from cluster.ahead import Ahead
+
 NEAR, CALM = 0.8, 0.6
 # Between two steps down, and two up: memory follows what is decided after a batch or two.
 SHRINK_EVERY_S = 2.0
@@ -75,12 +77,14 @@ class Pace:
         limit_mb: The cap.
         batch_size: Frames of a batch where there is room.
         decoders: Decoders at once on a node where there is room.
+        ahead: How far cutting may run ahead of them.
         is_auto: The batch size is found by trying what is fastest, up to `batch_size`.
     """
 
     limit_mb: int
     batch_size: int
     decoders: int
+    ahead: Ahead
     is_auto: bool = False
     now: Callable[[], float] = time.monotonic
     _nodes: dict[str, _NodePace] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What we have of Ray Data beyond its defaults: our memory plan, one row a block, and a driver that keeps up.
+"""What we have of Ray Data beyond its defaults: our memory plan, a row a block, a driver that keeps up.
 
 This is the one place that edits Ray Data's context or reaches into it. With a version of Ray that has
 nothing there to reach, a job runs all the same, only slower; a test tells.

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.ahead import Ahead
 from cluster.attempts import AttemptKey, Attempts
 from cluster.live import JobMetrics
 from cluster.meter import Trimmer
@@ -107,7 +106,6 @@ class Supervisor:
         weights: bytes,
         is_alive: Callable[[str], bool],
         pace: Pace,
-        ahead: Ahead,
         limit: FailureLimit | None = None,
         live: Callable[[int], JobMetrics] | None = None,
     ) -> None:
@@ -118,11 +116,10 @@ class Supervisor:
             weights: The model's file, kept for the nodes.
             is_alive: Says whether a node is.
             pace: Of the job.
-            ahead: Bounds how far cutting runs ahead.
             limit: When to give up; None means never.
             live: Makes what shows the job's state to others, given the cap in MiB.
         """
-        self._limit, self._pace, self._ahead = limit, pace, ahead
+        self._limit, self._pace = limit, pace
         self._live = live(pace.limit_mb) if live else None
         self._begun = 0
         self._waiting: dict[str, int] = {}
@@ -181,9 +178,9 @@ class Supervisor:
 
     async def cut(self, key: AttemptKey, size: int) -> None:
         """Note that a segment of so many bytes was cut; return once it may wait for a decoder."""
-        while not self._ahead.has_room(size):
+        while not self._pace.ahead.has_room(size):
             await asyncio.sleep(_LOOK_AGAIN_S)
-        self._ahead.cut(key, size)
+        self._pace.ahead.cut(key, size)
 
     async def begin(self, key: AttemptKey, node_id: str, pid: int) -> Turn:
         """Note that a try begins, as `Attempts.begin`; return once the node has room for it."""
@@ -191,7 +188,7 @@ class Supervisor:
             await asyncio.sleep(_LOOK_AGAIN_S)
         if key.step == "decode":
             self._decoding[key] = node_id
-            self._ahead.begun(key)
+            self._pace.ahead.begun(key)
         # What a task handed on before it died is known by its number: its next try must not make
         # batches of another size.
         is_new = key not in self._batch_sizes
@@ -214,7 +211,7 @@ class Supervisor:
     async def new_pass(self) -> None:
         """Note that nothing of an earlier pass runs any more."""
         self._decoding.clear()
-        self._ahead.clear()
+        self._pace.ahead.clear()
 
     async def detected(self, batch_size: int, frames: int, wall_s: float) -> None:
         """See `Pace.detected`."""

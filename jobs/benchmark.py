@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 KINDS = {
-    "speed": "measure the main job against `ultralytics track` (PyTorch), in turn, on the same clips",
+    "speed": "measure the main job beside ultralytics, plain Ray Data and the limits, in turn",
     "memory": "measure from outside what the main job adds under several caps",
 }
 

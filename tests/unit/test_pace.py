@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.ahead import Ahead
 from cluster.pace import GROW_EVERY_S, SAY_EVERY_S, SHRINK_EVERY_S, BatchPilot, Pace
 
 LIMIT_MB = 1024
@@ -26,6 +27,7 @@ def new_pace(clock=None, *, batch_size=10, decoders=3, **more):
         limit_mb=LIMIT_MB,
         batch_size=batch_size,
         decoders=decoders,
+        ahead=Ahead(0),
         now=clock or Clock(1000.0),
         **more,
     )

@@ -45,13 +45,13 @@ def work(segment=0, step="decode", start=0):
 
 def new_supervisor(*, warm_ups=0, weights=b"", limit=None, ahead_bytes=0, **pace):
     """Return a supervisor of nodes that live for ever, in no hurry unless `pace` says so."""
-    told = Pace(**{"limit_mb": LIMIT_MB, "batch_size": 10, "decoders": 64, **pace})
+    usual = {"limit_mb": LIMIT_MB, "batch_size": 10, "decoders": 64, "ahead": Ahead(ahead_bytes)}
+    told = Pace(**(usual | pace))
     return Supervisor(
         warm_ups=warm_ups,
         weights=weights,
         is_alive=lambda _: True,
         pace=told,
-        ahead=Ahead(ahead_bytes),
         limit=limit,
     )
 
@@ -331,7 +331,9 @@ class DeadTries:
     """Tries of which as many died as are allowed, told a batch size of 5."""
 
     def begin(self, _):
-        return Pace(limit_mb=100, batch_size=5, decoders=1).turn("a", MOST_ATTEMPTS, 5)
+        return Pace(limit_mb=100, batch_size=5, decoders=1, ahead=Ahead(0)).turn(
+            "a", MOST_ATTEMPTS, 5
+        )
 
     def end(self, _):
         pass
@@ -453,3 +455,22 @@ def test_a_detector_without_a_node_is_given_up_once_and_only_when_it_found_no_ot
     now[0] = STRANDED_AFTER_S + 1
     assert stranded.given_up() == ["handle of two"]
     assert stranded.given_up() == []
+
+
+def test_a_segment_that_was_cut_waits_until_a_decoder_has_begun_with_one_before_it():
+    async def job():
+        watched = new_supervisor(ahead_bytes=10)
+        await watched.cut(work(segment=0), 10)
+        second = asyncio.create_task(watched.cut(work(segment=1), 10))
+        done, _ = await asyncio.wait({second}, timeout=0.05)
+        assert not done
+        await watched.begin(work(segment=0), "node", 1)
+        await asyncio.wait_for(second, 5)
+        third = asyncio.create_task(watched.cut(work(segment=2), 1))
+        done, _ = await asyncio.wait({third}, timeout=0.05)
+        assert not done
+        # What was on its way when a pass ended will not come.
+        await watched.new_pass()
+        await asyncio.wait_for(third, 5)
+
+    asyncio.run(job())
