@@ -32,7 +32,7 @@ _MOST_AHEAD_BYTES = 160 * MIB
 _TABLES_OF_A_CAMERA = 4
 _LEAST_HELD_BYTES, _MOST_HELD_BYTES = 64 * 1024, 4 * MIB
 # Batches that wait before each detector: more of them make nothing faster.
-_LEAST_WAITING, _MOST_WAITING = 3, 16
+_LEAST_WAITING, _MOST_WAITING = 3, 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -177,7 +177,7 @@ def test_in_a_store_that_is_there_already_less_waits():
         plan_memory(2048, need, **workers, store_bytes=size * MIB) for size in (4096, 120)
     )
     assert tight.in_flight_bytes + tight.slack_bytes <= 120 * MIB
-    assert free.in_flight_bytes > 2 * tight.in_flight_bytes
+    assert free.in_flight_bytes > tight.in_flight_bytes
     least = plan_memory(2048, need, **workers, store_bytes=1)
     assert least.in_flight_bytes + least.slack_bytes > 1
     with pytest.raises(ConfigError, match="object-store-memory"):
