@@ -79,7 +79,7 @@ class MemoryPlan:
 
     def held_bytes(self, cameras: int) -> int:
         """Return what each table of each camera may hold back before it is written."""
-        share = min(self.limit_mb * MIB // 128, self.heap_bytes // 4)
+        share = min(self.limit_mb * MIB // 256, self.heap_bytes // 4)
         each = share // (_TABLES_OF_A_CAMERA * max(1, cameras))
         return min(_MOST_HELD_BYTES, max(_LEAST_HELD_BYTES, each))
 

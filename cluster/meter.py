@@ -18,6 +18,8 @@ import psutil
 
 MIB = 1 << 20
 _LIBC = ctypes.CDLL(None)
+# From malloc.h.
+_M_ARENA_MAX = -8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,25 +76,28 @@ class MemoryMeter:
     """Measures the memory of processes.
 
     The kernel walks all pages of a process to tell its PSS, some milliseconds for a large one. So a
-    process is read again when its resident size has changed by more than `tolerance_bytes`, and
-    otherwise only every `READ_AGAIN` calls, for its share of common pages may have.
+    process is read again when its resident size has changed by more than `tolerance_bytes`; otherwise
+    only every `READ_AGAIN` calls if it has changed at all, and every `READ_STILL` if it has not, for
+    its share of common pages may have.
     """
 
-    READ_AGAIN = 3
+    READ_AGAIN, READ_STILL = 3, 12
 
     def __init__(self, tolerance_bytes: int = MIB) -> None:
         self._tolerance_bytes = tolerance_bytes
         self._known: dict[int, tuple[int, int, Usage]] = {}
 
-    def measure(self, processes: Iterable[psutil.Process]) -> Usage:
-        """Return the sum over processes; one that has just ended counts nothing."""
-        known, self._known = self._known, {}
+    def measure(self, processes: Iterable[psutil.Process], *, anew: bool = False) -> Usage:
+        """Return the sum over processes, all read `anew` or not; one that has ended counts nothing."""
+        known: dict[int, tuple[int, int, Usage]] = {} if anew else self._known
+        self._known = {}
         for process in processes:
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
                 rss = process.memory_info().rss
-                last_rss, age, usage = known.get(process.pid, (-1, self.READ_AGAIN, None))
+                last_rss, age, usage = known.get(process.pid, (-1, 0, None))
                 moved = abs(rss - last_rss) > self._tolerance_bytes
-                if usage is None or moved or age >= self.READ_AGAIN:
+                good_for = self.READ_STILL if rss == last_rss else self.READ_AGAIN
+                if usage is None or moved or age >= good_for:
                     last_rss, age, usage = rss, 0, _read_usage(process.pid)
                 self._known[process.pid] = last_rss, age + 1, usage
         return sum(self.by_process.values(), Usage())
@@ -147,18 +152,27 @@ def trim_heap() -> None:
         trim(0)
 
 
+def keep_heaps_few() -> None:
+    """Have the threads that this process will start share two heaps, not keep one each.
+
+    For those that we start the environment says so (MALLOC_ARENA_MAX); this is for one that runs.
+    """
+    if mallopt := getattr(_LIBC, "mallopt", None):
+        mallopt(_M_ARENA_MAX, 2)
+
+
 class Trimmer:
     """Trims this process's heap now and then: what is free between two living objects adds up."""
 
-    EVERY_S = 5.0
-
-    def __init__(self) -> None:
+    def __init__(self, every_s: float = 5.0) -> None:
+        """Trim every `every_s` seconds at most."""
+        self._every_s = every_s
         self._trimmed_at = time.monotonic()
 
     def trim(self) -> None:
         """Trim if it is time."""
         now = time.monotonic()
-        if now - self._trimmed_at >= self.EVERY_S:
+        if now - self._trimmed_at >= self._every_s:
             self._trimmed_at = now
             trim_heap()
 

@@ -4,14 +4,16 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 import ray.exceptions
 
+from cluster.meter import family, keep_heaps_few
 from pipeline.errors import ConfigError, FootfallError
 
 # Ray Data shares a cluster out among its executions, and a killed driver's keeps its share until it has
@@ -21,6 +23,7 @@ os.environ.setdefault("RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S", "8")
 
 NAMESPACE = "footfall"
 _KEEP_IDLE_WORKERS_MS = 600_000
+_EXIT_S = 5.0
 _DEATHS = (
     ray.exceptions.RayActorError,
     ray.exceptions.WorkerCrashedError,
@@ -124,7 +127,20 @@ def open_session(object_store_bytes: int, address: str | None) -> Iterator[Sessi
         with _native_lines_in_a_file():
             yield Session(nodes=_nodes(), is_local=address is None)
     finally:
+        processes = _processes_of_ray() if address is None else []
         ray.shutdown()
+        # Some hang in what they do at their exit.
+        _, alive = psutil.wait_procs(processes, timeout=_EXIT_S)
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def _processes_of_ray() -> list[psutil.Process]:
+    """Return what `ray.init` started, and all that descends from it: the workers are the raylet's."""
+    node: Any = ray._private.worker._global_node
+    roots = [info.process.pid for some in node.all_processes.values() for info in some]
+    return [process for root in roots for process in family(root)]
 
 
 @contextmanager
@@ -161,6 +177,7 @@ def _start_local(object_store_bytes: int) -> None:
     # Each of a process's many threads would have a heap of its own, and keep what it frees there.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    keep_heaps_few()
     ray.init(
         address="local",
         namespace=NAMESPACE,

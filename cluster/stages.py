@@ -14,6 +14,7 @@ import pyarrow as pa
 import ray
 
 from cluster.attempts import MOST_ATTEMPTS, AttemptKey
+from cluster.meter import Trimmer
 from cluster.pace import Turn
 from cluster.pools import PUSH_ROWS
 from cluster.rows import from_rows, to_row
@@ -62,6 +63,7 @@ Work = WarmUp | Cut
 
 # One a process: tasks come and go in it.
 _upkeep = Upkeep()
+_trimmer = Trimmer(every_s=1.0)
 
 
 def demux_stage(rows: pa.Table, settings: DemuxSettings, supervisor: Any) -> Iterator[pa.Table]:  # noqa: ANN401
@@ -88,6 +90,8 @@ def decode_stage(rows: pa.Table, settings: DecodeSettings, supervisor: Any) -> I
                 yield to_row(part)
         else:
             yield to_row(item)
+    # The next segment may be another process's.
+    _trimmer.trim()
 
 
 @dataclass(frozen=True, slots=True)

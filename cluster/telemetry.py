@@ -103,11 +103,11 @@ class NodeMonitor:
             self._trimmer.trim()
             time.sleep(SAMPLE_EVERY_S)
 
-    def sample(self) -> MemorySample:
-        """Measure now."""
+    def sample(self, *, anew: bool = False) -> MemorySample:
+        """Measure now; `anew` takes nothing over from before."""
         with self._lock:
             began = time.thread_time()
-            usage = self._measure()
+            usage = self._measure(anew=anew)
             self._latest = MemorySample(
                 time=time.time(),
                 pss_mb=usage.pss_bytes / MIB,
@@ -125,7 +125,7 @@ class NodeMonitor:
 
     def settle(self) -> MemorySample:
         """Measure at readiness: from now on every process there is, is judged by what it grows."""
-        sample = self.sample()
+        sample = self.sample(anew=True)
         with self._lock:
             self._leaks.settle(self._uss_bytes())
         return sample
@@ -133,11 +133,11 @@ class NodeMonitor:
     def _uss_bytes(self) -> dict[int, int]:
         return {pid: usage.uss_bytes for pid, usage in self._meter.by_process.items()}
 
-    def _measure(self) -> Usage:
+    def _measure(self, *, anew: bool) -> Usage:
         processes = {p.pid: p for root in self._roots for p in family(root)}
         for process in _rays_own(self._roots[0]):
             processes.setdefault(process.pid, process)
-        return self._meter.measure(processes.values())
+        return self._meter.measure(processes.values(), anew=anew)
 
     def _end_leaks(self) -> None:
         found = self._leaks.find(self._uss_bytes())

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-# Lists what the driver and all that it started listen on: (process, address).
+# Lists what the driver and all that it started listen on, as (process, address), and what of that is
+# left when it is through.
 SCRIPT = """
 import json, sys, time
 import psutil
@@ -34,7 +35,9 @@ with open_session(200 << 20, None) as session:
         for connection in process.net_connections(kind="inet")
         if connection.status == psutil.CONN_LISTEN
     ]
+left = [p.name() for p in family[1:] if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 print("LISTENING", json.dumps(found))
+print("LEFT", json.dumps(left))
 """
 
 
@@ -55,9 +58,10 @@ def test_a_ray_that_we_start_listens_on_the_loopback_interface_alone(tmp_path: P
         },
     )
 
-    said = [line for line in done.stdout.splitlines() if line.startswith("LISTENING ")]
-    assert said, done.stderr
-    found = json.loads(said[0].removeprefix("LISTENING "))
+    said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.isascii())
+    assert {"LISTENING", "LEFT"} <= said.keys(), done.stderr
+    assert json.loads(said["LEFT"]) == []
+    found = json.loads(said["LISTENING"])
     names = {name for name, _ in found}
     assert {"gcs_server", "raylet"} <= names
     assert [(name, address) for name, address in found if not is_loopback(address)] == []

@@ -1,11 +1,13 @@
 """Memory: what is measured of processes, which of them leak, and how a process stays small."""
 
 import importlib
+import itertools
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -229,13 +231,24 @@ def test_what_a_process_touches_is_measured_within_a_few_megabytes(own):
     assert len(touched) == 50 * MIB
 
 
-def test_a_process_that_has_hardly_changed_is_looked_at_anew_only_now_and_then(own, monkeypatch):
+@pytest.mark.parametrize(
+    ("restless", "every"), [(True, MemoryMeter.READ_AGAIN), (False, MemoryMeter.READ_STILL)]
+)
+def test_a_process_that_has_hardly_changed_is_looked_at_anew_only_now_and_then(
+    own, monkeypatch, restless, every
+):
     read = []
     monkeypatch.setattr("cluster.meter._read_usage", lambda pid: read.append(pid) or Usage())
+    sizes = itertools.count(1000)
+    process = SimpleNamespace(
+        pid=own.pid, memory_info=lambda: SimpleNamespace(rss=next(sizes) if restless else 1000)
+    )
     meter = MemoryMeter(tolerance_bytes=1 << 40)
-    for _ in range(2 * MemoryMeter.READ_AGAIN + 1):
-        meter.measure([own])
+    for _ in range(2 * every + 1):
+        meter.measure([process])
     assert read == [own.pid] * 3
+    meter.measure([process], anew=True)
+    assert read == [own.pid] * 4
 
 
 def test_a_process_that_has_ended_counts_nothing(own):
