@@ -178,7 +178,7 @@ class Supervisor:
 
     async def cut(self, key: AttemptKey, size: int) -> None:
         """Note that a segment of so many bytes was cut; return once it may wait for a decoder."""
-        while not self._pace.ahead.has_room(size):
+        while not self._pace.ahead.has_room(key, size):
             await asyncio.sleep(_LOOK_AGAIN_S)
         self._pace.ahead.cut(key, size)
 

@@ -11,19 +11,22 @@ def key(segment, camera_id="door", sequence=0):
     return AttemptKey(camera_id=camera_id, sequence=sequence, segment=segment, step="decode")
 
 
+NEXT = key(1000)
+
+
 def test_segments_wait_until_their_bytes_are_reached_and_one_however_large_always_may():
     ahead = Ahead(100)
-    assert ahead.has_room(1000)
+    assert ahead.has_room(NEXT, 1000)
     ahead.cut(key(0), 1000)
-    assert not ahead.has_room(1)
+    assert not ahead.has_room(NEXT, 1)
     ahead.begun(key(0))
     for segment in range(1, 5):
-        assert ahead.has_room(25)
+        assert ahead.has_room(NEXT, 25)
         ahead.cut(key(segment), 25)
-    assert not ahead.has_room(1)
+    assert not ahead.has_room(NEXT, 1)
     ahead.begun(key(1))
-    assert ahead.has_room(25)
-    assert not ahead.has_room(26)
+    assert ahead.has_room(NEXT, 25)
+    assert not ahead.has_room(NEXT, 26)
 
 
 def test_what_is_cut_again_after_a_decoder_has_begun_with_it_does_not_wait():
@@ -35,9 +38,25 @@ def test_what_is_cut_again_after_a_decoder_has_begun_with_it_does_not_wait():
     # The cutting died, and begins anew.
     for segment in (0, 1):
         ahead.cut(key(segment), 10)
-        assert ahead.has_room(10)
+        assert ahead.has_room(NEXT, 10)
+        assert ahead.has_room(key(segment), 10)
     ahead.cut(key(2), 10)
-    assert not ahead.has_room(10)
+    assert not ahead.has_room(NEXT, 10)
+
+
+def test_who_cuts_anew_after_a_death_gets_as_far_as_what_the_others_wait_for():
+    ahead = Ahead(10)
+    ahead.cut(key(0), 10)
+    ahead.begun(key(0))
+    # Its packets were lost with the process that had cut them.
+    ahead.cut(key(1), 10)
+    assert not ahead.has_room(key(2), 10)
+    for segment in (0, 1):
+        assert ahead.has_room(key(segment), 10)
+        ahead.cut(key(segment), 10)
+    assert not ahead.has_room(key(2), 10)
+    ahead.begun(key(1))
+    assert ahead.has_room(key(2), 10)
 
 
 def test_footages_are_counted_each_by_its_own_numbers():
@@ -45,9 +64,9 @@ def test_footages_are_counted_each_by_its_own_numbers():
     ahead.begun(key(7))
     for other in (key(3, camera_id="hall"), key(3, sequence=1)):
         ahead.cut(other, 10)
-        assert not ahead.has_room(1)
+        assert not ahead.has_room(NEXT, 1)
         ahead.begun(other)
-        assert ahead.has_room(1)
+        assert ahead.has_room(NEXT, 1)
 
 
 def test_a_new_pass_begins_with_nothing_on_its_way():
@@ -55,9 +74,9 @@ def test_a_new_pass_begins_with_nothing_on_its_way():
     ahead.cut(key(0), 10)
     ahead.begun(key(9))
     ahead.clear()
-    assert ahead.has_room(10)
+    assert ahead.has_room(NEXT, 10)
     ahead.cut(key(5), 10)
-    assert not ahead.has_room(1)
+    assert not ahead.has_room(NEXT, 1)
 
 
 @given(
@@ -76,4 +95,4 @@ def test_once_all_that_was_cut_was_begun_there_is_room_whatever_the_order(events
             ahead.begun(key(segment))
     for segment in cut:
         ahead.begun(key(segment))
-    assert ahead.has_room(most + 1)
+    assert ahead.has_room(NEXT, most + 1)
