@@ -122,6 +122,8 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffec
         object_store_memory=plan.in_flight_bytes * nodes
     )
     context.execution_options.preserve_order = False
+    # Wrapped in an error of Ray Data's, an error loses its cause on the way to the driver.
+    context.raise_original_map_exception = True
     context.override_object_store_memory_limit_fraction = 1.0
     context.custom_execution_callback_classes = [Look]
     if is_ours:
