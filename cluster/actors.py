@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from cluster.meter import MemorySample
 from cluster.pace import Pace
 from cluster.pools import PUSH_ROWS, Pools
 from cluster.session import Session
-from cluster.stages import Cut, WarmUp, stand_by
+from cluster.stages import Cut, Source, WarmUp, stand_by
 from cluster.supervisor import FailureLimit, Supervisor
 from cluster.telemetry import NodeMonitor, spilled_by
 from cluster.tracking import CameraLogs
@@ -40,6 +40,7 @@ class DataflowSpec:
 
     Attributes:
         tails: What is left of each camera.
+        source: Where frame batches come from.
         failure_limit: When to give up; None means never.
         is_auto_batch: The batch size is found while it runs.
     """
@@ -51,6 +52,7 @@ class DataflowSpec:
     log: LogSettings
     pools: Pools
     memory: MemoryPlan
+    source: Source = field(default_factory=Source)
     failure_limit: FailureLimit | None = None
     is_auto_batch: bool = False
 

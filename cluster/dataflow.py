@@ -68,7 +68,7 @@ def build(
         ray.data.from_arrow([to_row(work) for work in works])
         .map_batches(
             demux,
-            fn_args=(spec.demux, supervisor),
+            fn_args=(spec.demux, spec.source, supervisor),
             compute=TaskPoolStrategy(pools.demux.size),
             num_cpus=pools.demux.cpus,
             memory=spec.memory.cutting_bytes,
@@ -76,7 +76,7 @@ def build(
         )
         .map_batches(
             decode,
-            fn_args=(spec.decode, supervisor),
+            fn_args=(spec.decode, spec.source, supervisor),
             compute=TaskPoolStrategy(pools.decode.size),
             num_cpus=pools.decode.cpus,
             memory=spec.memory.worker_bytes,

@@ -61,12 +61,33 @@ class Cut:
 
 Work = WarmUp | Cut
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where frame batches come from: the functions behind the first two steps.
+
+    Another decoder finds its door here; both are found by name in the workers.
+
+    Attributes:
+        cut: As `pipeline.demux.cut`.
+        decode: As `pipeline.decode.decode`.
+    """
+
+    cut: Callable[..., Iterator[Segment | FootageEnd]] = cut
+    decode: Callable[..., Iterator[FrameBatch]] = decode
+
+
 # One a process: tasks come and go in it.
 _upkeep = Upkeep()
 _trimmer = Trimmer(every_s=1.0)
 
 
-def demux_stage(rows: pa.Table, settings: DemuxSettings, supervisor: Any) -> Iterator[pa.Table]:  # noqa: ANN401
+def demux_stage(
+    rows: pa.Table,
+    settings: DemuxSettings,
+    source: Source,
+    supervisor: Any,  # noqa: ANN401 -- an actor handle
+) -> Iterator[pa.Table]:
     """Cut the wanted video tracks of one recording; real footage waits until the job is warm."""
     for work in from_rows(rows):
         if isinstance(work, WarmUp):
@@ -76,17 +97,23 @@ def demux_stage(rows: pa.Table, settings: DemuxSettings, supervisor: Any) -> Ite
                 yield to_row(FootageEnd(footage=WARM_UP_KEY, segments=0))
         else:
             ray.get(supervisor.wait_for_gate.remote())
-            for item in cut(work.footages, settings, work.have):
+            for item in source.cut(work.footages, settings, work.have):
                 if isinstance(item, Segment):
                     ray.get(supervisor.cut.remote(_decoding_of(item), len(item.data)))
                 yield to_row(item)
 
 
-def decode_stage(rows: pa.Table, settings: DecodeSettings, supervisor: Any) -> Iterator[pa.Table]:  # noqa: ANN401
+def decode_stage(
+    rows: pa.Table,
+    settings: DecodeSettings,
+    source: Source,
+    supervisor: Any,  # noqa: ANN401 -- an actor handle
+) -> Iterator[pa.Table]:
     """Decode one segment; marks of a footage's end pass through."""
     for item in from_rows(rows):
         if isinstance(item, Segment):
-            for part in decode_with_retries(item, settings, RemoteTries(supervisor)):
+            how = decode if item.footage.key == WARM_UP_KEY else source.decode
+            for part in decode_with_retries(item, settings, RemoteTries(supervisor), how):
                 yield to_row(part)
         else:
             yield to_row(item)
@@ -115,6 +142,7 @@ def decode_with_retries(
     segment: Segment,
     settings: DecodeSettings,
     tries: RemoteTries,
+    decode: Callable[..., Iterator[FrameBatch]] = decode,
     run_isolated: Callable[..., Iterator[Any]] = isolated,
 ) -> Iterator[FrameBatch | Gap]:
     """Decode a segment, in a child process once it has killed or failed one try, or set it aside.

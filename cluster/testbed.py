@@ -87,6 +87,8 @@ def open_testbed(worker_nodes: int) -> Iterator[Testbed]:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # As in a local Ray of ours: a worker that has nothing to do just now is not started anew later.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
     # A node that is killed is missed sooner than after the usual half a minute.
     os.environ.setdefault("RAY_health_check_failure_threshold", "3")
     os.environ.setdefault("RAY_health_check_period_ms", "1000")

@@ -14,7 +14,7 @@ VERBS = {
     "metrics": "show where the time of a run went, and its memory against the cap",
     "compact": "merge the small files of an output into few, large ones",
     "demo": "run the main job on footage with known truth, or on yours",
-    "benchmark": "measure the main job: its speed beside `ultralytics track`, its memory",
+    "benchmark": "measure the main job: speed beside its peers, memory, scale",
     "soak": "kill whatever runs, at random moments, and see whether anything is lost",
     "weights": "put the default weights into the cache",
 }
