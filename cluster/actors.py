@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,20 +18,22 @@ from cluster.live import JobMetrics
 from cluster.memory import MemoryPlan
 from cluster.meter import MemorySample
 from cluster.pace import Pace
-from cluster.pools import PUSH_ROWS, Pools
+from cluster.pools import PUSH_BATCHES, Pools
 from cluster.session import Session
 from cluster.stages import Cut, Source, WarmUp, stand_by
 from cluster.supervisor import FailureLimit, Supervisor
 from cluster.telemetry import NodeMonitor, spilled_by
 from cluster.tracking import CameraLogs
 from pipeline.backend import DetectSettings
-from pipeline.decode import DecodeSettings
+from pipeline.decode import DecodeSettings, batches_of_a_row
 from pipeline.demux import DemuxSettings
 from pipeline.part import LogSettings
 from pipeline.records import Footage, FootageKey
 from pipeline.tail import Missing, Tail
 
 log = logging.getLogger(__name__)
+# Recordings that one task cuts, and frames of them; each node that cuts has at least so many tasks.
+_MOST_OF_A_TASK, _FRAMES_OF_A_TASK, _LEAST_TASKS = 32, 4000, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +65,35 @@ class DataflowSpec:
 
     @property
     def warm_up(self) -> WarmUp:
-        """A batch of the largest frames that will come."""
+        """A row of the largest frames that will come."""
         boxes = [footage.letterbox for footage in self.footages.values()]
         largest = max(boxes, key=lambda box: box.frame_bytes)
-        return WarmUp(letterbox=largest, frames=self.memory.batch_size)
+        return WarmUp(
+            letterbox=largest,
+            frames=self._batches_of_a_row * self.memory.batch_size,
+            rows_of_a_push=self.rows_of_a_push,
+        )
 
-    def cuts(self, missing: Sequence[Missing]) -> list[Cut]:
-        """Return the recordings that have to be read, cameras interleaved, each oldest first."""
+    @property
+    def _batches_of_a_row(self) -> int:
+        frame_bytes = max(f.letterbox.frame_bytes for f in self.footages.values())
+        return batches_of_a_row(self.decode, frame_bytes)
+
+    @property
+    def rows_of_a_push(self) -> int:
+        """Rows that one push takes to the tracking actors."""
+        return max(1, PUSH_BATCHES // self._batches_of_a_row)
+
+    @property
+    def warm_up_arrivals(self) -> int:
+        """What comes to the end of the dataset before the job is warm: batches, and rows to fill up."""
+        return self.pools.decode.size * (self._batches_of_a_row + self.rows_of_a_push - 1)
+
+    def cuts(self, missing: Sequence[Missing]) -> list[tuple[Cut, ...]]:
+        """Return the recordings that have to be read, cameras interleaved, each oldest first.
+
+        Many short ones are cut by one task: a task costs more than a short recording.
+        """
         footages, have = self.footages, {each.footage: each.have for each in missing}
         by_uri: dict[str, list[Footage]] = {}
         for key in have:
@@ -81,10 +105,27 @@ class DataflowSpec:
             )
             for group in by_uri.values()
         ]
-        return sorted(
-            cuts,
-            key=lambda cut: (min(f.key.sequence for f in cut.footages), cut.footages[0].source_uri),
+        cuts.sort(
+            key=lambda cut: (min(f.key.sequence for f in cut.footages), cut.footages[0].source_uri)
         )
+        most = max(1, len(cuts) // (_LEAST_TASKS * self.pools.demux.size))
+        return list(_grouped(cuts, min(most, _MOST_OF_A_TASK)))
+
+
+def _grouped(cuts: Sequence[Cut], most: int) -> Iterator[tuple[Cut, ...]]:
+    """Yield groups of up to `most` recordings, as long as they are short."""
+    group: list[Cut] = []
+    frames = 0
+    for cut in cuts:
+        # One of unknown length may be long.
+        expected = [footage.track.expected_frames or _FRAMES_OF_A_TASK for footage in cut.footages]
+        if group and (len(group) >= most or frames + sum(expected) > _FRAMES_OF_A_TASK):
+            yield tuple(group)
+            group, frames = [], 0
+        group.append(cut)
+        frames += sum(expected)
+    if group:
+        yield tuple(group)
 
 
 class Actors:
@@ -98,7 +139,7 @@ class Actors:
             ray.remote(Supervisor)
             .options(**light, **_on(here), max_concurrency=1000)
             .remote(
-                spec.pools.decode.size * PUSH_ROWS,
+                spec.warm_up_arrivals,
                 Path(spec.detect.weights.path).read_bytes(),
                 _is_node_alive,
                 Pace(

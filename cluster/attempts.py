@@ -12,13 +12,19 @@ MOST_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptKey:
-    """A piece of work: a step on a stretch of a segment, or on all of it."""
+    """A piece of work: a step on a stretch of a segment, or on all of it.
+
+    Attributes:
+        is_alone: It is done by itself, and not as the first of some that travel together: whatever
+            kills the process then, it is this.
+    """
 
     camera_id: str
     sequence: int
     segment: int
     step: str
     start: int = 0
+    is_alone: bool = False
 
 
 @dataclass(slots=True)
@@ -26,7 +32,8 @@ class Attempts:
     """Counts tries that began and did not end.
 
     Those that were lost with their node do not count, nor those whose process we ended ourselves. A
-    segment that was given up for one of its batches is given up for all: it is set aside whole.
+    segment that was given up for one of its batches is given up for all: it is set aside whole. Before
+    work is done alone it has failed once among others.
     """
 
     is_alive: Callable[[str], bool]
@@ -38,16 +45,18 @@ class Attempts:
         """Note that a process of a node begins a try; return how many before it did not end."""
         # A process of this number is another one by now.
         self._recycled.discard((node_id, pid))
-        if replace(key, start=0) in self._given_up:
+        place = replace(key, start=0, is_alone=True)
+        if place in self._given_up:
             return MOST_ATTEMPTS
-        lost = [place for place in self._open.get(key, []) if self._counts(place)]
+        lost = [process for process in self._open.get(key, []) if self._counts(process)]
         self._open[key] = [*lost, (node_id, pid)]
-        if len(lost) >= MOST_ATTEMPTS:
-            self._given_up.add(replace(key, start=0))
-        return len(lost)
+        failed = len(lost) + key.is_alone
+        if key.is_alone and failed >= MOST_ATTEMPTS:
+            self._given_up.add(place)
+        return failed
 
-    def _counts(self, place: tuple[str, int]) -> bool:
-        return place not in self._recycled and self.is_alive(place[0])
+    def _counts(self, process: tuple[str, int]) -> bool:
+        return process not in self._recycled and self.is_alive(process[0])
 
     def end(self, key: AttemptKey) -> None:
         """Note that the work is done, by whichever try."""

@@ -19,12 +19,11 @@ import ray.exceptions
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from cluster.actors import Actors, DataflowSpec
-from cluster.pools import PUSH_ROWS, Pool
 from cluster.push import push_stage
 from cluster.ray_data import apply_to_ray_data
 from cluster.rows import to_row
 from cluster.session import Session, is_fault_of_cluster, own_error
-from cluster.stages import Cut, DetectStage, Work, decode_stage, demux_stage
+from cluster.stages import Cut, DetectStage, decode_stage, demux_stage
 from cluster.watcher import Readiness, Watch, Watcher
 
 log = logging.getLogger(__name__)
@@ -49,26 +48,26 @@ class Outcome:
 
 def build(
     spec: DataflowSpec,
-    cuts: Sequence[Cut],
+    cuts: Sequence[tuple[Cut, ...]],
     supervisor: Any,  # noqa: ANN401
     *,
     warm_up: bool,
 ) -> ray.data.Dataset:
     """Return the dataset from recordings to detections, not yet run; before them, a warm-up."""
-    pools = spec.pools
-    letterboxes = {footage.letterbox for cut in cuts for footage in cut.footages}
+    pools, source = spec.pools, replace(spec.source, row_bytes=spec.memory.row_packets_bytes)
+    letterboxes = {f.letterbox for group in cuts for cut in group for f in cut.footages}
     shapes = sorted({(box.padded_height, box.padded_width) for box in letterboxes})
     warm_ups = range(pools.decode.size if warm_up else 0)
-    works: list[Work] = [*(replace(spec.warm_up, number=number) for number in warm_ups), *cuts]
+    first = [(replace(spec.warm_up, number=number),) for number in warm_ups]
     whole_blocks: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
     # Ray types a generator's arguments away.
     demux: Any = demux_stage
     decode: Any = decode_stage
     return (
-        ray.data.from_arrow([to_row(work) for work in works])
+        ray.data.from_arrow([to_row(*works) for works in (*first, *cuts)])
         .map_batches(
             demux,
-            fn_args=(spec.demux, spec.source, supervisor),
+            fn_args=(spec.demux, source, supervisor),
             compute=TaskPoolStrategy(pools.demux.size),
             num_cpus=pools.demux.cpus,
             memory=spec.memory.cutting_bytes,
@@ -76,7 +75,7 @@ def build(
         )
         .map_batches(
             decode,
-            fn_args=(spec.decode, spec.source, supervisor),
+            fn_args=(spec.decode, source, supervisor),
             compute=TaskPoolStrategy(pools.decode.size),
             num_cpus=pools.decode.cpus,
             memory=spec.memory.worker_bytes,
@@ -93,16 +92,15 @@ def build(
     )
 
 
-def _pushed(dataset: ray.data.Dataset, actors: Actors, pool: Pool) -> ray.data.Dataset:
+def _pushed(dataset: ray.data.Dataset, actors: Actors, spec: DataflowSpec) -> ray.data.Dataset:
     """Return a dataset whose records go to the tracking actors; no row is left."""
     push: Any = push_stage
     return dataset.map_batches(
         push,
         fn_args=(actors.of_camera, actors.supervisor),
-        compute=TaskPoolStrategy(pool.size),
-        num_cpus=pool.cpus,
-        # A task for each alone would cost more than all that it does.
-        batch_size=PUSH_ROWS,
+        compute=TaskPoolStrategy(spec.pools.push.size),
+        num_cpus=spec.pools.push.cpus,
+        batch_size=spec.rows_of_a_push,
         batch_format="pyarrow",
     )
 
@@ -153,7 +151,7 @@ def _run_passes(spec: DataflowSpec, actors: Actors) -> None:
         ray.get(actors.supervisor.new_pass.remote())
         dataset = build(spec, spec.cuts(missing), actors.supervisor, warm_up=not is_warm)
         try:
-            for _ in _pushed(dataset, actors, spec.pools.push).iter_internal_ref_bundles():
+            for _ in _pushed(dataset, actors, spec).iter_internal_ref_bundles():
                 # They are empty; whatever holds one holds the history of all that led to it.
                 pass
             is_warm = True

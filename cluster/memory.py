@@ -1,8 +1,8 @@
 """How much memory a job may take on a node: the plan.
 
-    memory_limit_mb ─┬─ store      frame batches between decode and detect, and two batches more that
-                     │             Ray Data's own reckoning does not see in time
-                     ├─ decoders   each one's pictures, the batch it fills, what it runs ahead
+    memory_limit_mb ─┬─ store      rows of frame batches between decode and detect, and two rows more
+                     │             that Ray Data's own reckoning does not see in time
+                     ├─ decoders   each one's pictures, the row it fills, what it runs ahead
                      ├─ cutting    ffmpeg, and the packets of open segments
                      └─ heap       growth of every process, Ray's included
 
@@ -11,8 +11,8 @@ The cap bounds what a job adds above its ready state. What footage takes is reck
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from cluster.meter import MIB
 from cluster.session import Node
@@ -21,8 +21,8 @@ from pipeline.footprint import Footprint
 
 # Ray refuses a smaller store (75 MiB). Whatever its size, all its pages are touched in time.
 LEAST_STORE_BYTES = 76 * MIB
-# Batches that Ray Data may hold above its limit: one that a task has made, one that waits to be seen.
-SLACK_BATCHES = 2
+# Rows that Ray Data may hold above its limit: one that a task has made, one that waits to be seen.
+SLACK_ROWS = 2
 MOST_AUTO_BATCH = 32
 _SENSIBLE_BATCH = 8
 # Driver, control service, raylet, tracking and sampling actors: see docs/decisions.md.
@@ -33,6 +33,9 @@ _TABLES_OF_A_CAMERA = 4
 _LEAST_HELD_BYTES, _MOST_HELD_BYTES = 64 * 1024, 4 * MIB
 # Batches that wait before each detector: more of them make nothing faster.
 _LEAST_WAITING, _MOST_WAITING = 3, 6
+# What travels together saves work of the cluster, but not more than so much is worth its memory.
+_ROW_PACKETS_BYTES, _ROW_SEGMENTS = 2 * MIB, 16
+_SHARE_FOR_ROWS = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,8 @@ class MemoryPlan:
     Attributes:
         limit_mb: The cap, in MiB.
         batch_size: Frames of a batch, at most.
+        row_bytes: Pixels of the batches that travel together to a detector.
+        row_packets_bytes: Packets of the segments that travel together to a decoder.
         in_flight_bytes: Ray Data's limit on blocks in the store.
         slack_bytes: What lies in the store beyond that limit at times.
         decoders: Decoders at once.
@@ -56,6 +61,8 @@ class MemoryPlan:
 
     limit_mb: int
     batch_size: int
+    row_bytes: int
+    row_packets_bytes: int
     in_flight_bytes: int
     slack_bytes: int
     decoders: int
@@ -104,13 +111,27 @@ class MemoryPlan:
         return asdict(self) | {"store_bytes": self.store_bytes}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """Who works on a node, and how much at once, if memory allows.
+
+    Attributes:
+        decoders: Decoders that the node's cores could feed; fewer are used under a small cap.
+        detectors: Detectors.
+        row_frames: Frames that shall travel to a detector together, in whole batches.
+    """
+
+    decoders: int
+    detectors: int = 1
+    row_frames: int = 0
+
+
 def plan_memory(
     limit_mb: int,
     need: Footprint,
     *,
     batch_size: int | None,
-    decoders: int,
-    detectors: int = 1,
+    workers: Workers,
     store_bytes: float = math.inf,
 ) -> MemoryPlan:
     """Divide a cap among the parts of a job on a node.
@@ -119,57 +140,92 @@ def plan_memory(
         limit_mb: The cap in MiB.
         need: What the footage takes.
         batch_size: Frames of a batch; None means as many as fit, up to `MOST_AUTO_BATCH`.
-        decoders: Decoders that the node's cores could feed; fewer are used under a small cap.
-        detectors: Detectors on the node.
+        workers: Of the node.
         store_bytes: Size of the object store, where it is there already: less waits in a small one.
 
     Raises:
         ConfigError: The cap is too small for the footage; it names the smallest that would do.
     """
     sizes = [batch_size] if batch_size else [2**n for n in range(MOST_AUTO_BATCH.bit_length())]
-    fitting = [size for size in sizes if _total(need, size, 1, detectors) <= limit_mb * MIB]
+    least = {size: _total(need, _least(need, size), 1, workers.detectors) for size in sizes}
+    fitting = [size for size in sizes if least[size] <= limit_mb * MIB]
     if not fitting:
-        raise ConfigError(_too_small(limit_mb, need, sizes[0], detectors))
-    workers = {"decoders": decoders, "detectors": detectors}
-    plans = [_divide(limit_mb, need, size, store_bytes, **workers) for size in fitting]
+        raise ConfigError(_too_small(limit_mb, need, sizes[0], workers.detectors))
+    plans = [_divide(limit_mb, need, size, workers, store_bytes) for size in fitting]
     # More decoders are worth more than large batches, but not than ones of a sensible size.
     sensible = [plan for plan in plans if plan.batch_size >= _SENSIBLE_BATCH] or plans[-1:]
     return max(sensible, key=lambda plan: (plan.decoders, plan.batch_size))
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What travels together.
+
+    Attributes:
+        frames: To a detector.
+        packets_bytes: To a decoder.
+    """
+
+    frames: int
+    packets_bytes: int
+
+
+def _least(need: Footprint, batch_size: int) -> _Rows:
+    return _Rows(batch_size, need.packets_bytes)
+
+
+def _rows(
+    need: Footprint, batch_size: int, row_frames: int, fits: Callable[[_Rows], bool]
+) -> _Rows:
+    """Return the largest rows that are worth it and fit."""
+    rows = _least(need, batch_size)
+    packets = max(rows.packets_bytes, min(_ROW_PACKETS_BYTES, _ROW_SEGMENTS * rows.packets_bytes))
+    if fits(replace(rows, packets_bytes=packets)):
+        rows = replace(rows, packets_bytes=packets)
+    for batches in range(row_frames // batch_size, 1, -1):
+        if fits(replace(rows, frames=batches * batch_size)):
+            return replace(rows, frames=batches * batch_size)
+    return rows
+
+
 def _divide(
-    limit_mb: int,
-    need: Footprint,
-    batch_size: int,
-    store_bytes: float,
-    *,
-    decoders: int,
-    detectors: int,
+    limit_mb: int, need: Footprint, batch_size: int, workers: Workers, store_bytes: float
 ) -> MemoryPlan:
     """Give each part what it needs at least, then decoders, then what makes them faster."""
-    limit, block = limit_mb * MIB, batch_size * need.frame_bytes
+    limit, least, detectors = limit_mb * MIB, _least(need, batch_size), workers.detectors
     count = 1
-    while count < decoders and _total(need, batch_size, count + 1, detectors) <= limit:
+    while count < workers.decoders and _total(need, least, count + 1, detectors) <= limit:
         count += 1
-    free = limit - _total(need, batch_size, count, detectors)
+
+    def fits(rows: _Rows) -> bool:
+        held = _least_in_flight(need, rows, count, detectors) + _slack(need, rows, count)
+        total = _total(need, rows, count, detectors)
+        return total <= limit * _SHARE_FOR_ROWS and held <= store_bytes
+
+    rows = _rows(need, batch_size, workers.row_frames, fits)
+    free = limit - _total(need, rows, count, detectors)
     # Running ahead saves nothing unless a whole segment fits.
     ahead = need.ahead_bytes if need.ahead_bytes <= _MOST_AHEAD_BYTES else 0
     ahead = ahead if ahead * count <= free // 2 else 0
-    in_flight, slack = _least_in_flight(need, block, count, detectors), _slack(block, count)
+    in_flight, slack = _least_in_flight(need, rows, count, detectors), _slack(need, rows, count)
     # What the least store has beyond the least that it needs costs nothing.
     free += max(0, LEAST_STORE_BYTES - in_flight - slack) - ahead * count
-    waiting = min(free // 2, (_MOST_WAITING - _LEAST_WAITING) * detectors * block)
+    batch_bytes, row_bytes = batch_size * need.frame_bytes, rows.frames * need.frame_bytes
+    more = detectors * (_MOST_WAITING * batch_bytes - _LEAST_WAITING * row_bytes)
+    waiting = max(0, min(free // 2, more))
     in_flight += int(max(0, min(waiting, store_bytes - in_flight - slack)))
     return MemoryPlan(
         limit_mb=limit_mb,
         batch_size=batch_size,
+        row_bytes=row_bytes,
+        row_packets_bytes=rows.packets_bytes,
         in_flight_bytes=in_flight,
         slack_bytes=slack,
         decoders=count,
-        decoder_bytes=need.decoding_bytes(batch_size),
+        decoder_bytes=need.decoding_bytes(rows.frames, rows.packets_bytes),
         ahead_bytes=ahead,
         carried_bytes=need.carried_bytes,
-        packets_ahead_bytes=_segments_ahead(count) * need.packets_bytes,
+        packets_ahead_bytes=_rows_ahead(count) * rows.packets_bytes,
         cutting_bytes=need.cutting_bytes,
         heap_bytes=_heap(detectors),
         smallest_mb=smallest_mb(need, batch_size, detectors),
@@ -180,28 +236,27 @@ def _heap(detectors: int) -> int:
     return _HEAP_BYTES + detectors * _HEAP_A_DETECTOR_BYTES
 
 
-def _least_in_flight(need: Footprint, block: int, decoders: int, detectors: int) -> int:
-    """Return what has to fit into the store for the job to move: some batches, and some segments."""
-    segments = decoders + _segments_ahead(decoders)
-    return (_LEAST_WAITING * detectors + decoders - 1) * block + segments * need.packets_bytes
+def _least_in_flight(need: Footprint, rows: _Rows, decoders: int, detectors: int) -> int:
+    """Return what has to fit into the store for the job to move: some rows of pixels and of packets."""
+    pixels = (_LEAST_WAITING * detectors + decoders - 1) * rows.frames * need.frame_bytes
+    return pixels + (decoders + _rows_ahead(decoders)) * rows.packets_bytes
 
 
-def _segments_ahead(decoders: int) -> int:
-    """Return how many of the largest segments may wait: many decoders end at about the same time."""
+def _rows_ahead(decoders: int) -> int:
+    """Return how many of the largest rows may wait: many decoders end at about the same time."""
     return 1 + decoders // 4
 
 
-def _slack(block: int, decoders: int) -> int:
-    return (SLACK_BATCHES + decoders - 1) * block
+def _slack(need: Footprint, rows: _Rows, decoders: int) -> int:
+    return (SLACK_ROWS + decoders - 1) * rows.frames * need.frame_bytes
 
 
-def _total(need: Footprint, batch_size: int, decoders: int, detectors: int) -> int:
+def _total(need: Footprint, rows: _Rows, decoders: int, detectors: int) -> int:
     """Return the least, in bytes, with so many decoders."""
-    block = batch_size * need.frame_bytes
-    needed = _least_in_flight(need, block, decoders, detectors) + _slack(block, decoders)
+    needed = _least_in_flight(need, rows, decoders, detectors) + _slack(need, rows, decoders)
     return (
         max(LEAST_STORE_BYTES, needed)
-        + decoders * need.decoding_bytes(batch_size)
+        + decoders * need.decoding_bytes(rows.frames, rows.packets_bytes)
         + need.cutting_bytes
         + _heap(detectors)
     )
@@ -209,7 +264,7 @@ def _total(need: Footprint, batch_size: int, decoders: int, detectors: int) -> i
 
 def smallest_mb(need: Footprint, batch_size: int, detectors: int) -> int:
     """Return the smallest cap that does for some footage, in MiB."""
-    return math.ceil(_total(need, batch_size, 1, detectors) / MIB)
+    return math.ceil(_total(need, _least(need, batch_size), 1, detectors) / MIB)
 
 
 def _too_small(limit_mb: int, need: Footprint, batch_size: int, detectors: int) -> str:

@@ -25,6 +25,10 @@ _PATIENCE_FRAMES = 2048
 # A difference of less says nothing on a machine that others share.
 _WORTH_IT = 0.03
 _FIRST_AUTO_BATCH = 8
+# A task costs the cluster some hundredths of a second: it is to have work for so long.
+_WORTH_A_TASK_S = 1.0
+_MOST_SEGMENTS_A_ROW = 16
+_SHARE_OF_NEWS = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,7 @@ class Pace:
     is_auto: bool = False
     now: Callable[[], float] = time.monotonic
     _nodes: dict[str, _NodePace] = field(default_factory=dict)
+    _segment_s: float | None = None
     _pilot: "BatchPilot | None" = None
 
     def __post_init__(self) -> None:
@@ -109,6 +114,20 @@ class Pace:
         return Turn(
             failed=failed, batch_size=batch_size, increase_mb=increase_mb, limit_mb=self.limit_mb
         )
+
+    @property
+    def segments_of_a_row(self) -> int:
+        """How many segments are worth a decoder's task; one until it is known what they take."""
+        if self._segment_s is None:
+            return 1
+        worth = _WORTH_A_TASK_S / max(self._segment_s, _WORTH_A_TASK_S / _MOST_SEGMENTS_A_ROW)
+        return max(1, int(worth))
+
+    def decoded(self, segments: int, wall_s: float) -> None:
+        """Learn how long a decoder took for some segments."""
+        each_s = wall_s / segments
+        before_s = each_s if self._segment_s is None else self._segment_s
+        self._segment_s = before_s + _SHARE_OF_NEWS * (each_s - before_s)
 
     def detected(self, batch_size: int, frames: int, wall_s: float) -> None:
         """Learn how long a detector took for a batch."""

@@ -12,8 +12,8 @@ from cluster.session import Node
 
 _FRAMES_A_CPU_DECODES_WHILE_ONE_DETECTS = 4
 _DEMUX_CPUS = 0.1
-# Rows that one push takes to the tracking actors.
-PUSH_ROWS = 8
+# Batches that one push takes to the tracking actors: a task for each would cost more than it does.
+PUSH_BATCHES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

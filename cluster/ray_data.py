@@ -129,6 +129,8 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffec
     if is_ours:
         # The actor that keeps statistics for the dashboard grows by 5 MB a minute.
         StreamingExecutor.UPDATE_METRICS_INTERVAL_S = math.inf
+    # A thread in each task that measures what our own sampler does.
+    context.memory_usage_poll_interval_s = None
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False

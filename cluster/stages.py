@@ -1,53 +1,40 @@
-"""The steps as Ray Data runs them: a block of one record in, blocks of one record out.
+"""The steps as Ray Data runs them: a row of records in, rows of records out.
 
-What fails in a step leaves it in band, as a gap, so that nothing vanishes and nobody waits. Each try
-is announced to the supervisor first: a try that killed its process is known, although nothing of the
-process is left to tell.
+How a piece of work is tried, and what becomes of one that fails, is in `tries`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from os import getpid
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 import ray
 
-from cluster.attempts import MOST_ATTEMPTS, AttemptKey
 from cluster.meter import Trimmer
-from cluster.pace import Turn
-from cluster.pools import PUSH_ROWS
-from cluster.rows import from_rows, to_row
-from cluster.upkeep import Upkeep
+from cluster.rows import RowFiller, from_rows, to_row
+from cluster.tries import DecodeTries, DetectTries, RemoteTries, decoding_of
 from pipeline.backend import DetectSettings
-from pipeline.decode import DecodeSettings, decode, segment_failure
+from pipeline.decode import DecodeSettings, decode
 from pipeline.decoders import import_decord
 from pipeline.demux import DemuxSettings, cut
 from pipeline.detect import Detector
-from pipeline.errors import StepError
-from pipeline.isolate import isolated
 from pipeline.letterbox import Letterbox
-from pipeline.records import (
-    Detections,
-    Failure,
-    Footage,
-    FootageEnd,
-    FootageKey,
-    FrameBatch,
-    Gap,
-    Segment,
-    Stretch,
-)
+from pipeline.records import Footage, FootageEnd, FootageKey, FrameBatch, Segment
 from pipeline.warmup import WARM_UP_KEY, warm_up_segment
 from pipeline.weights import install
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmUp:
-    """Work without footage: one full-size batch through every step."""
+    """Work without footage: one full-size row of batches through every step.
+
+    Attributes:
+        rows_of_a_push: Rows that a push waits for.
+    """
 
     letterbox: Letterbox
     frames: int
+    rows_of_a_push: int
     number: int = 0
 
 
@@ -59,9 +46,6 @@ class Cut:
     have: Mapping[FootageKey, frozenset[int]]
 
 
-Work = WarmUp | Cut
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """Where frame batches come from: the functions behind the first two steps.
@@ -71,14 +55,14 @@ class Source:
     Attributes:
         cut: As `pipeline.demux.cut`.
         decode: As `pipeline.decode.decode`.
+        row_bytes: Packets that travel to a decoder at once, if they are of several segments.
     """
 
     cut: Callable[..., Iterator[Segment | FootageEnd]] = cut
     decode: Callable[..., Iterator[FrameBatch]] = decode
+    row_bytes: int = 0
 
 
-# One a process: tasks come and go in it.
-_upkeep = Upkeep()
 _trimmer = Trimmer(every_s=1.0)
 
 
@@ -88,19 +72,62 @@ def demux_stage(
     source: Source,
     supervisor: Any,  # noqa: ANN401 -- an actor handle
 ) -> Iterator[pa.Table]:
-    """Cut the wanted video tracks of one recording; real footage waits until the job is warm."""
-    for work in from_rows(rows):
+    """Cut the wanted video tracks of recordings; real footage waits until the job is warm."""
+    works = list(from_rows(rows))
+    for work in works:
         if isinstance(work, WarmUp):
             yield to_row(warm_up_segment(work.letterbox, work.frames, work.number))
-            # A push waits until it is full.
-            for _ in range(PUSH_ROWS - 1):
+            for _ in range(work.rows_of_a_push - 1):
                 yield to_row(FootageEnd(footage=WARM_UP_KEY, segments=0))
-        else:
-            ray.get(supervisor.wait_for_gate.remote())
-            for item in source.cut(work.footages, settings, work.have):
-                if isinstance(item, Segment):
-                    ray.get(supervisor.cut.remote(_decoding_of(item), len(item.data)))
-                yield to_row(item)
+    if cuts := [work for work in works if isinstance(work, Cut)]:
+        first = cuts[0].footages[0].key
+        outgoing = _SegmentRows(
+            supervisor, source.row_bytes, ray.get(supervisor.admit.remote(first))
+        )
+        for each in cuts:
+            for item in source.cut(each.footages, settings, each.have):
+                yield from outgoing.add(item)
+        yield from outgoing.flush()
+
+
+@dataclass(slots=True)
+class _SegmentRows:
+    """Puts segments into rows, as many as the supervisor says are worth a decoder's while.
+
+    Whoever cuts the same anew makes the same rows: the supervisor remembers what it said.
+
+    Attributes:
+        most: Segments of the next row.
+    """
+
+    supervisor: Any
+    row_bytes: int
+    most: int
+    _items: list[Segment | FootageEnd] = field(default_factory=list)
+    _first: Segment | None = None
+    _segments: int = 0
+    _bytes: int = 0
+
+    def add(self, item: Segment | FootageEnd) -> Iterator[pa.Table]:
+        """Take what was cut; yield the rows that are full."""
+        if isinstance(item, Segment):
+            if self._segments and self._bytes + len(item.data) > self.row_bytes:
+                yield from self.flush()
+            self._first = self._first or item
+            self._segments += 1
+            self._bytes += len(item.data)
+        self._items.append(item)
+        if self._segments >= self.most:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[pa.Table]:
+        """Yield what there is as a row, once it may wait for a decoder."""
+        if self._first:
+            told = self.supervisor.cut.remote(decoding_of(self._first), self._bytes)
+            self.most = ray.get(told)
+        if self._items:
+            yield to_row(*self._items)
+        self._items, self._first, self._segments, self._bytes = [], None, 0, 0
 
 
 def decode_stage(
@@ -109,105 +136,28 @@ def decode_stage(
     source: Source,
     supervisor: Any,  # noqa: ANN401 -- an actor handle
 ) -> Iterator[pa.Table]:
-    """Decode one segment; marks of a footage's end pass through."""
-    for item in from_rows(rows):
+    """Decode the segments of a row; marks of a footage's end pass through."""
+    items = list(from_rows(rows))
+    segments = [item for item in items if isinstance(item, Segment)]
+    filler = RowFiller(settings.row_bytes)
+    if segments:
+        is_warm_up = segments[0].footage.key == WARM_UP_KEY
+        how = decode if is_warm_up else source.decode
+        tries = DecodeTries(segments, settings, RemoteTries(supervisor), how)
+    for item in items:
         if isinstance(item, Segment):
-            how = decode if item.footage.key == WARM_UP_KEY else source.decode
-            for part in decode_with_retries(item, settings, RemoteTries(supervisor), how):
-                yield to_row(part)
+            frame_bytes = item.footage.letterbox.frame_bytes
+            yield from filler.make_room(item.wanted * frame_bytes)
+            for part in tries.decode(item):
+                frames = part.stretch.stop - part.stretch.start
+                yield from filler.add(part, frames * frame_bytes)
         else:
-            yield to_row(item)
-    # The next segment may be another process's.
+            yield from filler.add(item, 0)
+    yield from filler.flush()
+    if segments:
+        tries.end()
+    # The next row may be another process's.
     _trimmer.trim()
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteTries:
-    """The supervisor's counting of tries, as seen from a worker."""
-
-    supervisor: Any
-
-    def begin(self, key: AttemptKey) -> Turn:
-        """Announce a try; return once there is room for it, with how it is to be done."""
-        node_id = ray.get_runtime_context().get_node_id()
-        turn: Turn = ray.get(self.supervisor.begin.remote(key, node_id, getpid()))
-        return turn
-
-    def end(self, key: AttemptKey) -> None:
-        """Say that the work is done; nobody waits for the answer."""
-        self.supervisor.end.remote(key)
-
-
-def decode_with_retries(
-    segment: Segment,
-    settings: DecodeSettings,
-    tries: RemoteTries,
-    decode: Callable[..., Iterator[FrameBatch]] = decode,
-    run_isolated: Callable[..., Iterator[Any]] = isolated,
-) -> Iterator[FrameBatch | Gap]:
-    """Decode a segment, in a child process once it has killed or failed one try, or set it aside.
-
-    Whatever happens, item i is about positions [i * batch_size, (i + 1) * batch_size), with the
-    batch size that the first try was told. Ray hands on the items of a task that died once only, told
-    by their number: so those of its next try must be about the same frames.
-    """
-    key = _decoding_of(segment)
-    error: Exception = StepError("its process died each time")
-    given = 0
-    turn = tries.begin(key)
-    if segment.footage.key != WARM_UP_KEY:
-        settings = replace(settings, batch_size=turn.batch_size)
-    while turn.failed < MOST_ATTEMPTS:
-        upkeep = _upkeep.check(segment.wanted, turn) if given == 0 else ()
-        source = decode if turn.failed == 0 else run_isolated
-        arguments = (segment, settings) if turn.failed == 0 else (decode, segment, settings)
-        try:
-            for number, batch in enumerate(source(*arguments)):
-                if number == given:
-                    given += 1
-                    yield replace(batch, spans=(*upkeep, *batch.spans)) if number == 0 else batch
-        except Exception as raised:  # noqa: BLE001 -- whatever it was, it is recorded in the gap
-            error = raised
-        else:
-            tries.end(key)
-            return
-        turn = tries.begin(key)
-    failure = replace(
-        segment_failure(
-            segment,
-            error,
-            first=int(segment.frame_index[0]),
-            last=int(segment.frame_index[-1]),
-            frames=segment.wanted,
-        ),
-        attempts=MOST_ATTEMPTS,
-    )
-    for stretch in _stretches(segment, settings.batch_size)[given:]:
-        yield Gap(stretch=stretch, failure=failure, spans=segment.spans * (stretch.start == 0))
-    tries.end(key)
-
-
-def _decoding_of(segment: Segment) -> AttemptKey:
-    footage = segment.footage.key
-    return AttemptKey(
-        camera_id=footage.camera_id,
-        sequence=footage.sequence,
-        segment=segment.index,
-        step="decode",
-    )
-
-
-def _stretches(segment: Segment, batch_size: int) -> list[Stretch]:
-    return [
-        Stretch(
-            footage=segment.footage.key,
-            segment=segment.index,
-            start=start,
-            stop=min(start + batch_size, segment.wanted),
-            wanted=segment.wanted,
-        )
-        for start in range(0, segment.wanted, batch_size)
-    ]
 
 
 def stand_by(
@@ -224,14 +174,13 @@ def stand_by(
     """
     import ray.data
 
-    for batch in decode(warm_up_segment(first.letterbox, first.frames), settings):
-        to_row(batch)
+    to_row(*decode(warm_up_segment(first.letterbox, first.frames), settings))
     import_decord()
     ray.get(supervisor.meet.remote(node_id, parties))
 
 
 class DetectStage:
-    """A detector in an actor: the model is loaded once, each call gets one frame batch."""
+    """A detector in an actor: the model is loaded once, each call of it gets one frame batch."""
 
     def __init__(
         self,
@@ -249,62 +198,21 @@ class DetectStage:
         here = ray.get_runtime_context()
         supervisor.enlist.remote(here.get_actor_id(), here.current_actor, here.get_node_id())
         weights = install(settings.weights, lambda: bytes(ray.get(supervisor.weights.remote())))
-        self._settings = replace(settings, weights=weights)
-        self._detector = Detector(self._settings)
+        self._detector = Detector(replace(settings, weights=weights))
         self._tries = RemoteTries(supervisor)
         for height, width in shapes:
             self._detector.warm_up(height, width)
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        """Detect in the frame batch of one row; everything else passes through."""
-        for item in from_rows(rows):
-            yield to_row(self._detect(item) if isinstance(item, FrameBatch) else item)
-
-    def _detect(self, batch: FrameBatch) -> object:
-        place = batch.stretch
-        if place.footage == WARM_UP_KEY:
-            return self._detector.detect(batch)
-        key = AttemptKey(
-            camera_id=place.footage.camera_id,
-            sequence=place.footage.sequence,
-            segment=place.segment,
-            step="detect",
-            start=place.start,
-        )
-        error: Exception = StepError("its process died each time")
-        while (turn := self._tries.begin(key)).failed < MOST_ATTEMPTS:
-            upkeep = _upkeep.check(len(batch.frame_index), turn)
-            try:
-                found = self._detector.detect(batch)
-            except Exception as raised:  # noqa: BLE001 -- whatever it was, it is recorded in the gap
-                error = raised
-            else:
-                self._tries.end(key)
-                self._tell(batch, found)
-                return replace(found, spans=(*found.spans, *upkeep))
-        self._tries.end(key)
-        return Gap(stretch=place, failure=_detect_failure(batch, error), spans=batch.spans)
-
-    def _tell(self, batch: FrameBatch, found: Detections) -> None:
-        """Let the supervisor know how long it took, and what had to be done about memory."""
-        supervisor, place = self._tries.supervisor, batch.stretch
-        size, wall_s = place.stop - place.start, found.spans[-1].wall_s
-        supervisor.detected.remote(size, len(batch.frame_index), wall_s)
-        if notices := self._detector.take_notices():
-            supervisor.notice.remote(notices)
-
-
-def _detect_failure(batch: FrameBatch, error: Exception) -> Failure:
-    numbers = batch.frame_index
-    return Failure(
-        source_uri=batch.source_uri,
-        video_track=batch.video_track,
-        camera_id=batch.stretch.footage.camera_id,
-        step="detect",
-        error_class=type(error).__name__,
-        message=str(error),
-        first_frame=int(numbers[0]) if len(numbers) else None,
-        last_frame=int(numbers[-1]) if len(numbers) else None,
-        frames=batch.stretch.stop - batch.stretch.start,
-        attempts=MOST_ATTEMPTS,
-    )
+        """Detect in the frame batches of a row; everything else passes through."""
+        items = list(from_rows(rows))
+        batches = [item for item in items if isinstance(item, FrameBatch)]
+        if not batches:
+            yield to_row(*items)
+        elif batches[0].stretch.footage == WARM_UP_KEY:
+            yield to_row(*(self._detector.detect(batch) for batch in batches))
+        else:
+            tries = DetectTries(batches[0], self._detector, self._tries)
+            found = [tries.detect(item) if isinstance(item, FrameBatch) else item for item in items]
+            tries.end()
+            yield to_row(*found)

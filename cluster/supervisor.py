@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.ahead import RowSizes
 from cluster.attempts import AttemptKey, Attempts
 from cluster.live import JobMetrics
 from cluster.meter import Trimmer
 from cluster.pace import Notice, Pace, Turn
 from pipeline.errors import StepError
 from pipeline.gain import Gain
+from pipeline.records import FootageKey
 
 STRANDED_AFTER_S = 60.0
 _SEGMENTS_FOR_A_SHARE = 10
@@ -124,7 +126,8 @@ class Supervisor:
         self._begun = 0
         self._waiting: dict[str, int] = {}
         self._met: dict[str, asyncio.Event] = {}
-        self._decoding: dict[AttemptKey, str] = {}
+        self._decoding: dict[AttemptKey, tuple[str, int]] = {}
+        self._row_sizes = RowSizes()
         self._batch_sizes: dict[AttemptKey, int] = {}
         self._notices: list[Notice] = []
         self._weights = weights
@@ -151,9 +154,11 @@ class Supervisor:
         """Let the real footage in."""
         self._gate.set()
 
-    async def wait_for_gate(self) -> None:
-        """Return once the real footage is let in."""
+    async def admit(self, first: FootageKey) -> int:
+        """Return once the real footage is let in: how many segments its first row is to have."""
         await self._gate.wait()
+        size = self._pace.segments_of_a_row
+        return self._row_sizes.behind(first.camera_id, first.sequence, -1, size)
 
     async def meet(self, node_id: str, parties: int) -> bool:
         """Return once `parties` callers of a node wait here; False if they do not come in time."""
@@ -176,30 +181,44 @@ class Supervisor:
         """See `Stranded.given_up`."""
         return self._stranded.given_up()
 
-    async def cut(self, key: AttemptKey, size: int) -> None:
-        """Note that a segment of so many bytes was cut; return once it may wait for a decoder."""
+    async def cut(self, key: AttemptKey, size: int) -> int:
+        """Note that a row of so many bytes was cut; return once it may wait for a decoder.
+
+        Returns:
+            How many segments the next row is to have.
+        """
         while not self._pace.ahead.has_room(key, size):
             await asyncio.sleep(_LOOK_AGAIN_S)
         self._pace.ahead.cut(key, size)
+        most = self._pace.segments_of_a_row
+        return self._row_sizes.behind(key.camera_id, key.sequence, key.segment, most)
 
-    async def begin(self, key: AttemptKey, node_id: str, pid: int) -> Turn:
-        """Note that a try begins, as `Attempts.begin`; return once the node has room for it."""
-        while key.step == "decode" and not self._has_room(key, node_id):
+    async def begin(self, key: AttemptKey, node_id: str, pid: int, pieces: int = 1) -> Turn:
+        """Note that a try begins, as `Attempts.begin`; return once the node has room for it.
+
+        Args:
+            key: The work: a row, by its first piece, or a piece alone.
+            node_id: Where it is done.
+            pid: By which process.
+            pieces: How many are in the row.
+        """
+        takes_room = key.step == "decode" and not key.is_alone
+        while takes_room and not self._has_room(key, node_id):
             await asyncio.sleep(_LOOK_AGAIN_S)
-        if key.step == "decode":
-            self._decoding[key] = node_id
+        if takes_room:
+            self._decoding[key] = node_id, pieces
             self._pace.ahead.begun(key)
         # What a task handed on before it died is known by its number: its next try must not make
         # batches of another size.
         is_new = key not in self._batch_sizes
         batch_size = self._batch_sizes.setdefault(key, self._pace.batch_size_on(node_id))
         failed = self._attempts.begin(key, node_id, pid)
-        self._begun += is_new and key.step == "decode" and key.sequence >= 0
+        self._begun += pieces * (is_new and takes_room and key.sequence >= 0)
         return self._pace.turn(node_id, failed, batch_size)
 
     def _has_room(self, key: AttemptKey, node_id: str) -> bool:
         """Say whether one decoder more may run; one that died is replaced by its work's next try."""
-        here = sum(node == node_id for other, node in self._decoding.items() if other != key)
+        here = sum(node == node_id for other, (node, _) in self._decoding.items() if other != key)
         return here < self._pace.decoders_on(node_id)
 
     async def end(self, key: AttemptKey) -> None:
@@ -212,10 +231,22 @@ class Supervisor:
         """Note that nothing of an earlier pass runs any more."""
         self._decoding.clear()
         self._pace.ahead.clear()
+        self._row_sizes.clear()
 
-    async def detected(self, batch_size: int, frames: int, wall_s: float) -> None:
-        """See `Pace.detected`."""
-        self._pace.detected(batch_size, frames, wall_s)
+    async def decoded(self, key: AttemptKey, segments: int, wall_s: float) -> None:
+        """Note that a row was decoded: see `end` and `Pace.decoded`."""
+        await self.end(key)
+        if key.sequence >= 0:
+            self._pace.decoded(segments, wall_s)
+
+    async def detected(
+        self, key: AttemptKey, took: Sequence[tuple[int, int, float]], notices: Sequence[str]
+    ) -> None:
+        """Note that a row was looked at: see `end`, `Pace.detected` of each batch, and `notice`."""
+        await self.end(key)
+        for batch_size, frames, wall_s in took:
+            self._pace.detected(batch_size, frames, wall_s)
+        await self.notice(notices)
 
     async def observe(self, increase_mb: dict[str, float]) -> None:
         """See `Pace.observe`."""
@@ -253,6 +284,6 @@ class Supervisor:
             frames=self._gain.frames,
             lost=self._gain.lost,
             failed=self._gain.failed,
-            decoding=len(self._decoding),
+            decoding=sum(pieces for _, pieces in self._decoding.values()),
             notices=notices,
         )

@@ -62,8 +62,11 @@ class CameraLogs:
         """
         gain = Gain()
         self._trimmer.trim()
+        by_camera: dict[str, list[Arrival]] = {}
         for arrival in arrivals:
-            gain += self._logs[camera_of(arrival)].push(arrival)
+            by_camera.setdefault(camera_of(arrival), []).append(arrival)
+        for camera_id, some in by_camera.items():
+            gain += self._logs[camera_id].push(*some)
         if gain.segments:
             told = self._supervisor.logged.remote(gain)
             if gain.failed:

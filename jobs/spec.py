@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.actors import DataflowSpec
-from cluster.memory import MemoryPlan, check_store, plan_memory
+from cluster.memory import MemoryPlan, Workers, check_store, plan_memory
 from cluster.meter import gpus_here
 from cluster.pools import decoders_for, plan_pools
 from cluster.session import Node, Session, local_cpus
@@ -26,6 +26,8 @@ from pipeline.weights import Weights, class_ids, convert, find_weights
 
 log = logging.getLogger(__name__)
 _MB = 1e6
+# Frames that travel to a detector together: a second of a CPU's time, hundredths of one of a GPU's.
+_ROW_FRAMES = {"cpu": 40, "cuda": 100}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +151,11 @@ def plan_of(
         settings.memory_limit_mb,
         footprint_of(footages, DemuxSettings(stride=settings.stride)),
         batch_size=None if settings.batch_size == AUTO_BATCH else settings.batch_size,
-        decoders=decoders_for(node.cpus, device),
-        detectors=max(usual, settings.detectors),
+        workers=Workers(
+            decoders=decoders_for(node.cpus, device),
+            detectors=max(usual, settings.detectors),
+            row_frames=_ROW_FRAMES[device],
+        ),
         store_bytes=node.store_bytes or math.inf,
     )
 
@@ -202,7 +207,10 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
         tails=tails,
         demux=DemuxSettings(stride=settings.stride, carried_bytes=memory.carried_bytes),
         decode=DecodeSettings(
-            batch_size=memory.batch_size, ahead_bytes=memory.ahead_bytes, fault=settings.fault
+            batch_size=memory.batch_size,
+            ahead_bytes=memory.ahead_bytes,
+            row_bytes=memory.row_bytes,
+            fault=settings.fault,
         ),
         detect=DetectSettings(
             weights=model.weights,

@@ -49,8 +49,8 @@ class _OpenFootage:
     ) -> None:
         self.footage = footage
         self.is_cut_short = stop is not None
-        self.gain = Gain()
-        self.buffer = ReorderBuffer(footage.key, first=first, keep=self._keep)
+        self._whole: list[WholeSegment] = []
+        self.buffer = ReorderBuffer(footage.key, first=first, keep=self._whole.append)
         self.has_begun = first > 0
         self._staging = staging
         self._attempt_id = attempt_id
@@ -62,14 +62,27 @@ class _OpenFootage:
         if end is not None:
             self.buffer.take(end)
 
-    def _keep(self, segment: WholeSegment) -> None:
-        self._staging.keep(self.footage, replace(segment, attempt_id=self._attempt_id))
-        self.gain += Gain(
-            frames=sum(len(part.frame_index) for part in segment.parts),
-            segments=1,
-            failed=int(not segment.parts),
-            lost=sum(failure.frames for failure in segment.failures),
+    def stage(self) -> Gain:
+        """Put what has become whole on disk, in one file; return what that is.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        whole = sorted(self._whole, key=lambda segment: segment.index)
+        self._whole.clear()
+        self._staging.keep(
+            self.footage, [replace(segment, attempt_id=self._attempt_id) for segment in whole]
         )
+        return sum((_gain_of(segment) for segment in whole), Gain())
+
+
+def _gain_of(segment: WholeSegment) -> Gain:
+    return Gain(
+        frames=sum(len(part.frame_index) for part in segment.parts),
+        segments=1,
+        failed=int(not segment.parts),
+        lost=sum(failure.frames for failure in segment.failures),
+    )
 
 
 class CameraLog:
@@ -119,20 +132,22 @@ class CameraLog:
             "clock": self._clock.state(),
         }
 
-    def push(self, arrival: Detections | Gap | FootageEnd) -> Gain:
-        """Take an arrival; return what is safe on disk now that was not before.
+    def push(self, *arrivals: Detections | Gap | FootageEnd) -> Gain:
+        """Take what arrives; return what is safe on disk now that was not before.
 
         Raises:
             OutputError: Something cannot be written.
         """
-        key = arrival.footage if isinstance(arrival, FootageEnd) else arrival.stretch.footage
-        target = self._open[key.sequence]
-        if isinstance(arrival, FootageEnd) and target.buffer.end is None:
-            self._staging.keep_end(target.footage, arrival)
-        before = target.gain
-        target.buffer.take(arrival)
+        targets: dict[int, _OpenFootage] = {}
+        for arrival in arrivals:
+            key = arrival.footage if isinstance(arrival, FootageEnd) else arrival.stretch.footage
+            target = targets.setdefault(key.sequence, self._open[key.sequence])
+            if isinstance(arrival, FootageEnd) and target.buffer.end is None:
+                self._staging.keep_end(target.footage, arrival)
+            target.buffer.take(arrival)
+        gain = sum((target.stage() for target in targets.values()), Gain())
         self._advance()
-        return target.gain - before
+        return gain
 
     @property
     def finished(self) -> int:

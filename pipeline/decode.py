@@ -37,11 +37,14 @@ class DecodeSettings:
     Attributes:
         batch_size: Frames of a batch.
         ahead_bytes: Decoded frames that decord may hold, since it decodes ahead without bound.
+        row_bytes: Pixels of a segment's batches lie side by side in memory up to this size, so that
+            they may travel together without being copied; those of one batch always do.
         fault: A fault to be struck by, for tests.
     """
 
     batch_size: int = 10
     ahead_bytes: int = 160 << 20
+    row_bytes: int = 0
     fault: Fault | None = None
 
 
@@ -76,11 +79,12 @@ def decode(segment: Segment, settings: DecodeSettings) -> Iterator[FrameBatch]:
         decoders.insert(0, DecordDecoder())
     watch = Stopwatch("decode")
     frames = _each_once(decoders, segment)
+    trays = _Trays(segment, settings)
     ahead: Frame | None = None
     for start in range(0, segment.wanted, settings.batch_size):
         stop = min(start + settings.batch_size, segment.wanted)
         with watch.running(), watched():
-            builder = _BatchBuilder(segment, start, stop)
+            builder = _BatchBuilder(segment, start, stop, trays.take(start, stop))
             while ahead or (ahead := next(frames, None)):
                 if ahead[0] >= stop:
                     break
@@ -106,13 +110,38 @@ def _each_once(decoders: list[Decoder], segment: Segment) -> Iterator[Frame]:
             return
 
 
+def batches_of_a_row(settings: DecodeSettings, frame_bytes: int) -> int:
+    """Return how many full batches lie side by side, of frames of so many bytes."""
+    return max(1, settings.row_bytes // (settings.batch_size * frame_bytes))
+
+
+class _Trays:
+    """Memory for the pixels of a segment's batches, several side by side."""
+
+    def __init__(self, segment: Segment, settings: DecodeSettings) -> None:
+        box = segment.footage.letterbox
+        self._wanted, self._shape = segment.wanted, (box.padded_height, box.padded_width, 3)
+        self._frames = settings.batch_size * batches_of_a_row(settings, box.frame_bytes)
+        self._tray = np.empty((0, *self._shape), np.uint8)
+
+    def take(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return room for positions [start, stop), the next ones."""
+        if start % self._frames == 0:
+            frames = min(self._frames, self._wanted - start)
+            self._tray = np.empty((frames, *self._shape), np.uint8)
+        room = self._tray[: stop - start]
+        self._tray = self._tray[stop - start :]
+        return room
+
+
 class _BatchBuilder:
     """Collects the frames of one batch into letterboxed pixels."""
 
-    def __init__(self, segment: Segment, start: int, stop: int) -> None:
+    def __init__(self, segment: Segment, start: int, stop: int, pixels: NDArray[np.uint8]) -> None:
+        """Begin with positions [start, stop) of a segment; `pixels` is room for them."""
         box = segment.footage.letterbox
         self._segment, self._start, self._stop = segment, start, stop
-        self._pixels = np.empty((stop - start, box.padded_height, box.padded_width, 3), np.uint8)
+        self._pixels = pixels
         bottom, right = box.top_px + box.scaled_height, box.left_px + box.scaled_width
         self._pixels[:, : box.top_px] = PAD_GREY
         self._pixels[:, bottom:] = PAD_GREY

@@ -69,12 +69,16 @@ class Footprint:
         """What a segment's packets take, where they are carried."""
         return min(self.segment_bytes, self.carried_bytes)
 
-    def decoding_bytes(self, batch_size: int) -> int:
-        """Return what a decoder takes that decodes frame by frame, besides what it gave on."""
-        batches = 2 * batch_size * self.frame_bytes
+    def decoding_bytes(self, frames: int, packets_bytes: int) -> int:
+        """Return what a decoder takes that decodes frame by frame, besides what it gave on.
+
+        Args:
+            frames: What it gives on at once.
+            packets_bytes: What it is given at once.
+        """
+        rows = 2 * frames * self.frame_bytes
         own_ffmpeg = FFMPEG_BYTES if self.segment_bytes > self.carried_bytes else 0
-        copies = _COPIES_DECODING * self.packets_bytes
-        return self.pictures_bytes + batches + copies + own_ffmpeg
+        return self.pictures_bytes + rows + _COPIES_DECODING * packets_bytes + own_ffmpeg
 
     @property
     def ahead_bytes(self) -> int:

@@ -22,6 +22,3 @@ class Gain:
 
     def __add__(self, other: "Gain") -> "Gain":
         return Gain(*map(operator.add, astuple(self), astuple(other)))
-
-    def __sub__(self, other: "Gain") -> "Gain":
-        return Gain(*map(operator.sub, astuple(self), astuple(other)))

@@ -244,7 +244,7 @@ def _stage_again(output: Path, staging: Staging, part: Part, order: _Order) -> N
             continue
         footage = from_plain(covered.footage)
         staging.note(footage)
-        staging.keep_many(footage, list(evidence.segments(covered, footage)))
+        staging.keep(footage, list(evidence.segments(covered, footage)))
         if end := _end(covered, footage):
             staging.keep_end(footage, end)
 

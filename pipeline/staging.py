@@ -1,7 +1,7 @@
 """Detections on disk, segment by segment, until a part takes them: what a crash cannot take away.
 
-    OUTPUT/staging/camera_id=.../EVIDENCE-000007.arrow           one segment, as soon as it is whole
-                                 EVIDENCE-000000-000041.arrow    those of a part that was reopened
+    OUTPUT/staging/camera_id=.../EVIDENCE-000007.arrow           a segment, as soon as it is whole
+                                 EVIDENCE-000000-000041.arrow    several: first and last of them
                                  EVIDENCE-end.json               the mark of the footage's end
                                  EVIDENCE-footage.json           whose they are, once no part tells it
 
@@ -58,28 +58,20 @@ class Staging:
         # By evidence id, once they were looked for: nobody else writes here while a lease is held.
         self._found: dict[str, set[Path]] | None = None
 
-    def keep(self, footage: Footage, segment: WholeSegment) -> None:
-        """Write a segment; it is on disk when this returns.
-
-        Raises:
-            OutputError: It cannot be written.
-        """
-        name = f"{footage.evidence_id}-{segment.index:06}.arrow"
-        self._write(name, footage, [segment])
-
-    def keep_many(self, footage: Footage, segments: Sequence[WholeSegment]) -> Path | None:
-        """Write segments of one footage, in the order of their numbers, into one file.
+    def keep(self, footage: Footage, segments: Sequence[WholeSegment]) -> Path | None:
+        """Write segments of one footage, in the order of their numbers; they are on disk then.
 
         Returns:
-            The file; None if there are no segments.
+            The file that they are in; None if there are none.
 
         Raises:
             OutputError: It cannot be written.
         """
         if not segments:
             return None
-        first, last = segments[0].index, segments[-1].index
-        return self._write(f"{footage.evidence_id}-{first:06}-{last:06}.arrow", footage, segments)
+        ends = sorted({segments[0].index, segments[-1].index})
+        numbers = "-".join(f"{number:06}" for number in ends)
+        return self._write(f"{footage.evidence_id}-{numbers}.arrow", footage, segments)
 
     def keep_end(self, footage: Footage, end: FootageEnd) -> None:
         """Write the mark of a footage's end.
@@ -151,7 +143,7 @@ class Staging:
             sound = [
                 s for s in segments if not s.failures and (cut_off is None or s.index < cut_off)
             ]
-            if len(sound) < len(segments) and self.keep_many(footage, sound) != path:
+            if len(sound) < len(segments) and self.keep(footage, sound) != path:
                 self._remove(path)
         if end and end.failures:
             remove(self._end_path(footage))

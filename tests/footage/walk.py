@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from cluster.attempts import AttemptKey
 from cluster.pace import Turn
-from cluster.stages import decode_with_retries
+from cluster.tries import DecodeTries
 from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings, cut
 from pipeline.errors import SourceError
@@ -64,12 +65,13 @@ class _Tries:
     def __init__(self) -> None:
         self._begun: dict[object, int] = {}
 
-    def begin(self, key: object) -> Turn:
-        self._begun[key] = self._begun.get(key, -1) + 1
-        return Turn(failed=self._begun[key], batch_size=DecodeSettings().batch_size)
+    def begin(self, key: AttemptKey, pieces: int = 1) -> Turn:
+        self._begun[key] = self._begun.get(key, -1) + pieces
+        failed = self._begun[key] + key.is_alone
+        return Turn(failed=failed, batch_size=DecodeSettings().batch_size)
 
     def end(self, key: object) -> None:
-        del self._begun[key]
+        self._begun.pop(key, None)
 
 
 def walk(path: str, settings: DemuxSettings = SETTINGS) -> Walk:
@@ -86,7 +88,8 @@ def walk(path: str, settings: DemuxSettings = SETTINGS) -> Walk:
         if not isinstance(item, Segment):
             done.failures += item.failures
             continue
-        for part in decode_with_retries(item, DecodeSettings(), tries):  # type: ignore[arg-type]
+        row = DecodeTries([item], DecodeSettings(), tries)  # type: ignore[arg-type]
+        for part in row.decode(item):
             if isinstance(part, FrameBatch):
                 _keep(part, done)
             else:

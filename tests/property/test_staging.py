@@ -102,10 +102,10 @@ def test_segments_come_back_from_the_disk_exactly(tmp_path_factory, segments, at
     output = tmp_path_factory.mktemp("staged")
     with no_flushing():
         if at_once:
-            Staging(output, "../door").keep_many(DOOR, segments)
+            Staging(output, "../door").keep(DOOR, segments)
         else:
             for segment in segments:
-                Staging(output, "../door").keep(DOOR, segment)
+                Staging(output, "../door").keep(DOOR, [segment])
     found = Staging(output, "../door").segments_of(DOOR)
     assert sorted(found) == [segment.index for segment in segments]
     assert all(equal(found[segment.index](), segment) for segment in segments)
@@ -129,7 +129,7 @@ def test_a_segment_in_several_pieces_comes_back_in_one(tmp_path):
     failures = pieces[1].failures
     split = WholeSegment(footage=DOOR.key, index=2, parts=pieces, failures=failures)
     whole = WholeSegment(footage=DOOR.key, index=2, parts=(a.detect(DOOR, 2),), failures=failures)
-    Staging(tmp_path, "door").keep(DOOR, split)
+    Staging(tmp_path, "door").keep(DOOR, [split])
     back = Staging(tmp_path, "door").segments_of(DOOR)[2]()
     for name in ("frame_index", "pts_s", "frame_row", "boxes", "confidence", "class_id"):
         assert np.array_equal(getattr(back.parts[0], name), getattr(whole.parts[0], name)), name
@@ -142,10 +142,10 @@ def test_what_a_part_has_taken_is_dropped_and_nothing_of_other_footage(tmp_path)
         WholeSegment(footage=DOOR.key, index=n, parts=(a.detect(DOOR, n),), failures=())
         for n in range(6)
     ]
-    staging.keep_many(DOOR, made[:3])
+    staging.keep(DOOR, made[:3])
     for segment in made[3:]:
-        staging.keep(DOOR, segment)
-        staging.keep(other, replace(segment, footage=other.key))
+        staging.keep(DOOR, [segment])
+        staging.keep(other, [replace(segment, footage=other.key)])
     staging.keep_end(DOOR, a.end_of(DOOR))
     staging.drop(DOOR, 2, is_ended=False)
     assert sorted(staging.segments_of(DOOR)) == list(range(6)), "0 to 2 are one file, 2 is needed"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.ahead import Ahead
+from cluster.ahead import Ahead, RowSizes
 from cluster.attempts import AttemptKey
 
 
@@ -96,3 +96,16 @@ def test_once_all_that_was_cut_was_begun_there_is_room_whatever_the_order(events
     for segment in cut:
         ahead.begun(key(segment))
     assert ahead.has_room(NEXT, most + 1)
+
+
+def test_who_cuts_anew_makes_rows_of_the_sizes_that_it_made_before():
+    sizes = RowSizes()
+    told = [sizes.behind("door", 0, segment, size) for segment, size in [(-1, 1), (0, 1), (1, 5)]]
+    told.append(sizes.behind("door", 0, 6, 7))
+    assert told == [1, 1, 5, 7]
+    # It died, and by now others would be better.
+    assert [sizes.behind("door", 0, segment, 16) for segment in (-1, 0, 1, 6)] == told
+    assert sizes.behind("door", 0, 13, 16) == 16
+    assert sizes.behind("door", 1, -1, 3) == 3
+    sizes.clear()
+    assert sizes.behind("door", 0, -1, 9) == 9

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.memory import MIB, MOST_AUTO_BATCH, check_store, plan_memory
+from cluster.memory import MIB, MOST_AUTO_BATCH, Workers, check_store, plan_memory
 from cluster.session import Node
 from pipeline.cutter import DemuxSettings
 from pipeline.errors import ConfigError
@@ -57,12 +57,13 @@ CAPS_MB = st.one_of(st.integers(100, 65_536), st.integers(200, 2048))
 BATCHES = st.one_of(st.none(), st.integers(1, 256))
 DECODERS = st.integers(1, 256)
 DETECTORS = st.integers(1, 8)
+ROW_FRAMES = st.integers(0, 256)
 
 
 def plan(limit_mb, need, *, batch_size, **workers):
     """Return the plan, or the smallest cap that the refusal names."""
     try:
-        return plan_memory(limit_mb, need, batch_size=batch_size, **workers)
+        return plan_memory(limit_mb, need, batch_size=batch_size, workers=Workers(**workers))
     except ConfigError as error:
         assert f"memory_limit_mb = {limit_mb} " in str(error)
         return int(re.search(r"(\d+) MB would do", str(error)).group(1))
@@ -80,11 +81,11 @@ def check(made, limit_mb, *, batch_size, decoders):
 
 
 @settings(deadline=None)
-@given(CAPS_MB, st.one_of(CAMERAS, FOOTAGES), BATCHES, DECODERS, DETECTORS)
+@given(CAPS_MB, st.one_of(CAMERAS, FOOTAGES), BATCHES, DECODERS, DETECTORS, ROW_FRAMES)
 def test_the_parts_of_a_plan_stay_under_the_cap_or_the_refusal_names_one_that_does(
-    limit_mb, need, batch_size, decoders, detectors
+    limit_mb, need, batch_size, decoders, detectors, row_frames
 ):
-    workers = {"decoders": decoders, "detectors": detectors}
+    workers = {"decoders": decoders, "detectors": detectors, "row_frames": row_frames}
     made = plan(limit_mb, need, batch_size=batch_size, **workers)
     if isinstance(made, int):
         assert made > limit_mb
@@ -92,12 +93,16 @@ def test_the_parts_of_a_plan_stay_under_the_cap_or_the_refusal_names_one_that_do
         limit_mb, made = made, plan(made, need, batch_size=batch_size, **workers)
     check(made, limit_mb, batch_size=batch_size, decoders=decoders)
     # What the store holds beyond its limit, and what has to fit for the job to move.
-    block = made.batch_size * need.frame_bytes
-    assert made.slack_bytes >= (1 + made.decoders) * block >= 2 * block
-    packets = made.decoders * need.packets_bytes + made.packets_ahead_bytes
-    assert made.in_flight_bytes >= 3 * detectors * block + packets
-    assert made.packets_ahead_bytes >= need.packets_bytes
-    assert made.decoder_bytes == need.decoding_bytes(made.batch_size)
+    row, batch = made.row_bytes, made.batch_size * need.frame_bytes
+    assert row % batch == 0
+    assert batch <= row <= max(batch, row_frames * need.frame_bytes)
+    assert made.slack_bytes >= (1 + made.decoders) * row >= 2 * row
+    packets = made.decoders * made.row_packets_bytes + made.packets_ahead_bytes
+    assert made.in_flight_bytes >= 3 * detectors * row + packets
+    assert made.packets_ahead_bytes >= made.row_packets_bytes >= need.packets_bytes
+    assert made.decoder_bytes == need.decoding_bytes(
+        row // need.frame_bytes, made.row_packets_bytes
+    )
     assert 0 <= made.ahead_bytes <= need.ahead_bytes
     assert made.cutting_bytes == need.cutting_bytes
 
@@ -111,7 +116,7 @@ def test_where_a_batch_size_is_refused_the_cap_that_auto_needs_is_named_too_if_i
     # Not even Ray and the cutting of nothing fit into the smallest cap.
     for_auto = plan(100, need, batch_size=None, **workers)
     try:
-        plan_memory(limit_mb, need, batch_size=batch_size, **workers)
+        plan_memory(limit_mb, need, batch_size=batch_size, workers=Workers(**workers))
     except ConfigError as error:
         named = [int(number) for number in re.findall(r"(\d+) MB", str(error))]
         assert named[1:] == ([for_auto] if for_auto < named[0] else [])
@@ -172,13 +177,11 @@ def test_the_cameras_logs_hold_back_a_quarter_of_the_heap_at_most_unless_a_row_g
 
 def test_in_a_store_that_is_there_already_less_waits():
     need = footprint(2**20, 250, 2**22, 2**25, 2**24)
-    workers = {"batch_size": 10, "decoders": 1, "detectors": 2}
-    free, tight = (
-        plan_memory(2048, need, **workers, store_bytes=size * MIB) for size in (4096, 120)
-    )
+    how = {"batch_size": 10, "workers": Workers(decoders=1, detectors=2, row_frames=40)}
+    free, tight = (plan_memory(2048, need, **how, store_bytes=size * MIB) for size in (4096, 120))
     assert tight.in_flight_bytes + tight.slack_bytes <= 120 * MIB
     assert free.in_flight_bytes > tight.in_flight_bytes
-    least = plan_memory(2048, need, **workers, store_bytes=1)
+    least = plan_memory(2048, need, **how, store_bytes=1)
     assert least.in_flight_bytes + least.slack_bytes > 1
     with pytest.raises(ConfigError, match="object-store-memory"):
         check_store(least, [Node(node_id="n", cpus=2, gpus=0, store_bytes=1)])
@@ -202,7 +205,8 @@ def camera(segment_bytes=MIB):
 
 def test_a_small_limit_has_fewer_decoders_and_a_large_one_all_of_them():
     small, larger, large = (
-        plan_memory(limit_mb, camera(), batch_size=10, decoders=16) for limit_mb in (300, 600, 8192)
+        plan_memory(limit_mb, camera(), batch_size=10, workers=Workers(decoders=16))
+        for limit_mb in (300, 600, 8192)
     )
     assert 1 <= small.decoders < larger.decoders < large.decoders == 16
     assert small.ahead_bytes == 0
@@ -210,7 +214,7 @@ def test_a_small_limit_has_fewer_decoders_and_a_large_one_all_of_them():
 
 
 def test_a_plan_is_saved_with_the_size_of_its_store():
-    made = plan_memory(1024, camera(), batch_size=10, decoders=2)
+    made = plan_memory(1024, camera(), batch_size=10, workers=Workers(decoders=2))
     assert made.plain()["store_bytes"] == made.store_bytes >= 76 * MIB
     assert made.plain()["limit_mb"] == 1024
 
@@ -220,7 +224,7 @@ def node(store_bytes, node_id="0123456789abcdef"):
 
 
 def test_a_node_whose_store_does_not_hold_the_plan_is_refused_with_what_to_do():
-    made = plan_memory(1024, camera(), batch_size=10, decoders=2)
+    made = plan_memory(1024, camera(), batch_size=10, workers=Workers(decoders=2))
     needed_bytes = made.in_flight_bytes + made.slack_bytes
     enough = node(needed_bytes)
     check_store(made, [enough, node(10 * needed_bytes)])
@@ -336,5 +340,5 @@ def test_a_segment_may_be_carried_with_twice_what_was_seen_within_bounds(need):
 @settings(deadline=None)
 @given(FOOTAGES, st.integers(1, 256))
 def test_decoding_larger_batches_takes_more_by_the_batches_alone(need, batch_size):
-    more = need.decoding_bytes(batch_size + 1) - need.decoding_bytes(batch_size)
-    assert more == 2 * need.frame_bytes
+    less, more = (need.decoding_bytes(size, 0) for size in (batch_size, batch_size + 1))
+    assert more - less == 2 * need.frame_bytes

@@ -293,3 +293,16 @@ def test_a_batch_size_that_was_given_is_not_changed_by_how_long_detectors_take()
     for size in (10, 8, 4):
         pace.detected(size, 10_000, 100.0 * size)
     assert state(pace) == (10, 3)
+
+
+def test_a_row_has_as_many_segments_as_a_decoder_takes_a_second_for():
+    pace = Pace(limit_mb=1000, batch_size=10, decoders=2, ahead=Ahead(0))
+    assert pace.segments_of_a_row == 1
+    pace.decoded(1, 0.2)
+    assert pace.segments_of_a_row == 5
+    for _ in range(50):
+        pace.decoded(5, 10.0)
+    assert pace.segments_of_a_row == 1
+    for _ in range(50):
+        pace.decoded(4, 0.0)
+    assert pace.segments_of_a_row == 16

@@ -1,0 +1,188 @@
+"""Work in a worker: in a row as long as it goes well, piece by piece once it does not."""
+
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cluster.attempts import MOST_ATTEMPTS, Attempts
+from cluster.pace import Turn
+from cluster.tries import DecodeTries, DetectTries, decoding_of
+from pipeline.cutter import DemuxSettings
+from pipeline.decode import DecodeSettings
+from pipeline.errors import SourceError
+from pipeline.records import Detections, FrameBatch, Gap
+from pipeline.standin_source import blank_footage, cut_blank, decode_blank
+from pipeline.timing import Stopwatch
+
+CUT = DemuxSettings(segment_frames=20)
+SETTINGS = DecodeSettings(batch_size=5)
+
+
+class Tries:
+    """Counts as the supervisor does; remembers what was said."""
+
+    def __init__(self):
+        self.attempts, self.said = Attempts(lambda _: True), []
+
+    def begin(self, key, pieces=1):
+        self.said.append(("alone" if key.is_alone else "row", key.segment, key.start, pieces))
+        failed = self.attempts.begin(key, "node")
+        return Turn(failed=failed, batch_size=5, limit_mb=1000)
+
+    def end(self, key):
+        self.attempts.end(key)
+
+    def decoded(self, key, segments, wall_s):
+        self.end(key)
+        self.said.append(("decoded", segments, wall_s))
+
+    def detected(self, key, took, notices):
+        self.end(key)
+        self.said.append(("detected", took, notices))
+
+
+def segments(number):
+    footage = blank_footage("door", number, CUT)
+    return list(cut_blank([footage], CUT, {}))[:number]
+
+
+def broken(segment, settings):
+    """Decode all but segment 1, which breaks off after two batches."""
+    for number, batch in enumerate(decode_blank(segment, settings)):
+        if segment.index == 1 and number == 2:
+            raise SourceError("broken")
+        yield batch
+
+
+def dies_in_the_second(segment, settings):
+    for batch in decode_blank(segment, settings):
+        if segment.index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield batch
+
+
+def here(function, *arguments):
+    """Stand for a child process."""
+    return function(*arguments)
+
+
+def decoded(row, tries, decode=decode_blank, run_isolated=here):
+    """Return what came of each segment of a row."""
+    work = DecodeTries(row, SETTINGS, tries, decode, run_isolated)
+    parts = [list(work.decode(segment)) for segment in row]
+    work.end()
+    return parts
+
+
+def test_a_row_that_goes_well_is_announced_once():
+    tries = Tries()
+    parts = decoded(segments(3), tries)
+    assert [len(some) for some in parts] == [4, 4, 4]
+    assert tries.said == [("row", 0, 0, 3), ("decoded", 3, 0.0)]
+
+
+def test_a_segment_that_fails_is_tried_alone_and_set_aside_and_gives_each_batch_once():
+    tries = Tries()
+    first, second, third = decoded(segments(3), tries, broken)
+    assert [type(part) for part in second] == [FrameBatch, FrameBatch, Gap, Gap]
+    assert [part.stretch.start for part in second] == [0, 5, 10, 15]
+    assert second[-1].failure.attempts == MOST_ATTEMPTS
+    assert "broken" in second[-1].failure.message
+    assert all(isinstance(part, FrameBatch) for part in (*first, *third))
+    # Once in the row, twice alone, and then it is known.
+    assert [said[:2] for said in tries.said[:-1]] == [("row", 0)] + 3 * [("alone", 1)]
+
+
+def test_of_a_row_that_killed_its_process_each_segment_is_tried_alone_in_another_process():
+    tries, row = Tries(), segments(3)
+    # The process died with the row announced, and nothing of it is left.
+    tries.begin(decoding_of(row[0]))
+    first, second, third = decoded(row, tries, dies_in_the_second, run_isolated=isolated_or_killed)
+    assert [type(part) for part in second] == [Gap] * 4
+    assert second[0].failure.attempts == MOST_ATTEMPTS
+    assert all(isinstance(part, FrameBatch) for part in (*first, *third))
+
+
+def isolated_or_killed(function, segment, settings):
+    """Stand for a child process whose death is an error of its parent's."""
+    if function is dies_in_the_second and segment.index == 1:
+        raise SourceError("its process ended by SIGKILL")
+    return decode_blank(segment, settings)
+
+
+def test_a_segment_that_was_given_up_is_set_aside_in_the_batches_that_its_first_try_was_told():
+    tries, (segment,) = Tries(), segments(1)
+    for _ in range(MOST_ATTEMPTS):
+        tries.begin(replace(decoding_of(segment), is_alone=True))
+    work = DecodeTries([segment], DecodeSettings(batch_size=10), tries, decode_blank, here)
+    gaps = list(work.decode(segment))
+    assert [gap.stretch.start for gap in gaps] == [0, 5, 10, 15]
+    assert all(isinstance(gap, Gap) for gap in gaps)
+
+
+class Detector:
+    """Finds nothing, and fails on some batches for so often."""
+
+    def __init__(self, fails):
+        self.fails, self.calls = dict(fails), 0
+
+    def detect(self, batch):
+        self.calls += 1
+        start = batch.stretch.start
+        if self.fails.get(start, 0):
+            self.fails[start] -= 1
+            raise RuntimeError("no")
+        watch = Stopwatch("detect")
+        with watch.running():
+            pass
+        return Detections(
+            stretch=batch.stretch,
+            positions=batch.positions,
+            frame_index=batch.frame_index,
+            pts_s=batch.pts_s,
+            frame_row=np.zeros(0, np.int64),
+            boxes=np.zeros((0, 4), np.float32),
+            confidence=np.zeros(0, np.float32),
+            class_id=np.zeros(0, np.int64),
+            spans=(watch.span(frames=len(batch.frame_index)),),
+        )
+
+    def take_notices(self):
+        return ["it was full"]
+
+
+@pytest.mark.parametrize(
+    ("failures", "kinds"),
+    [
+        ({}, [Detections] * 4),
+        ({5: 2}, [Detections] * 4),
+        ({5: 9}, [Detections, Gap, Detections, Detections]),
+    ],
+    ids=["none", "twice", "always"],
+)
+def test_a_batch_that_fails_is_tried_alone_and_set_aside(failures, kinds):
+    tries, detector = Tries(), Detector(failures)
+    batches = list(decode_blank(segments(1)[0], SETTINGS))
+    row = DetectTries(batches[0], detector, tries)
+    found = [row.detect(batch) for batch in batches]
+    row.end()
+    assert [type(each) for each in found] == kinds
+    assert detector.calls == 4 + min(sum(failures.values()), MOST_ATTEMPTS - (Gap in kinds))
+    assert tries.said[0] == ("row", 0, 0, 1)
+    told, took, notices = tries.said[-1]
+    assert (told, notices) == ("detected", ["it was full"])
+    assert [(size, frames) for size, frames, _ in took] == [(5, 5)] * kinds.count(Detections)
+
+
+def test_batches_of_a_segment_that_was_given_up_are_set_aside_without_a_try():
+    tries, detector = Tries(), Detector({5: 9})
+    batches = list(decode_blank(segments(1)[0], SETTINGS))
+    first = DetectTries(batches[0], detector, tries)
+    assert isinstance(first.detect(batches[1]), Gap)
+    calls = detector.calls
+    second = DetectTries(batches[2], detector, tries)
+    assert isinstance(second.detect(batches[2]), Gap)
+    assert detector.calls == calls
