@@ -32,6 +32,8 @@ from pipeline.track import TrackSettings
 # their size is what ends them.
 FIRST_PART_FRAMES = 600
 _DOUBLINGS = 64
+# Rows of metrics that become a table at once.
+_MOST_MEASURED = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,7 @@ class OpenPart:
         self._writer.held_bytes = settings.held_bytes
         self._covers: dict[tuple[str, int], Covered] = {}
         self._footages: dict[tuple[str, int], Footage] = {}
+        self._measured: list[dict[str, Any]] = []
 
     @property
     def is_full(self) -> bool:
@@ -148,10 +151,9 @@ class OpenPart:
         self, footage: Footage, segment: int | None, spans: Sequence[Span], attempt_id: str = ""
     ) -> None:
         """Take spans of work, a row of `metrics` for each process that a step ran in."""
-        rows = []
         for step, pid in dict.fromkeys((span.step, span.pid) for span in spans):
             same = [span for span in spans if (span.step, span.pid) == (step, pid)]
-            rows.append(
+            self._measured.append(
                 {
                     "attempt_id": attempt_id or self._settings.attempt_id,
                     "time": datetime.now(UTC),
@@ -168,7 +170,12 @@ class OpenPart:
                     "wait_s": sum(span.wait_s for span in same),
                 }
             )
-        self._writer.write("metrics", rows_table("metrics", rows))
+        if len(self._measured) >= _MOST_MEASURED:
+            self._write_measured()
+
+    def _write_measured(self) -> None:
+        self._writer.write("metrics", rows_table("metrics", self._measured))
+        self._measured = []
 
     def commit(self, ledger: CameraLedger, state: dict[str, Any], *, is_final: bool) -> None:
         """Publish the tables, then enter the part.
@@ -181,6 +188,7 @@ class OpenPart:
         Raises:
             OutputError: Something cannot be written.
         """
+        self._write_measured()
         files = [*self._writer.publish(), *self._publish_failures()]
         ledger.commit(
             Part(

@@ -150,6 +150,8 @@ def table(name: str, columns: Mapping[str, Sequence[object] | NDArray[Any]]) -> 
     """Build a table of the named kind; columns that are not given are null."""
     schema = SCHEMAS[name]
     length = len(next(iter(columns.values())))
+    if not length:
+        return schema.empty_table()
     return pa.table(
         [
             pa.array(columns[field.name], field.type)
@@ -163,7 +165,8 @@ def table(name: str, columns: Mapping[str, Sequence[object] | NDArray[Any]]) -> 
 
 def rows_table(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Table:
     """Build a table of the named kind from rows; keys that a row lacks are null."""
-    return pa.Table.from_pylist(list(rows), schema=SCHEMAS[name])
+    schema = SCHEMAS[name]
+    return pa.Table.from_pylist(list(rows), schema=schema) if rows else schema.empty_table()
 
 
 def failures_table(failures: Sequence[Failure]) -> pa.Table:

@@ -246,6 +246,8 @@ class ByteTracker:
         is_first = self._pass_time(time_s, previous_s) or self._time_s is None
         self._time_s = time_s
         given = np.full(len(boxes), UNTRACKED, np.int64)
+        if not len(boxes) and not len(self._ids):
+            return given
         strong = np.flatnonzero(confidence >= self._settings.strong)
         weak = np.flatnonzero(
             (confidence >= self._settings.weak) & (confidence < self._settings.strong)
@@ -256,6 +258,8 @@ class ByteTracker:
 
         def match(tracks: Bools, found: Int64s, limit: float, *, use_score: bool) -> None:
             rows, columns = np.flatnonzero(tracks & ~matched), found[given[found] == UNTRACKED]
+            if not len(rows) or not len(columns):
+                return
             cost = self._cost(rows, boxes[columns], confidence[columns], class_id[columns])
             cost = cost if use_score else self._cost(rows, boxes[columns], None, class_id[columns])
             r, c = _assign(cost, limit)
