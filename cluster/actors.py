@@ -65,12 +65,12 @@ class DataflowSpec:
 
     @property
     def warm_up(self) -> WarmUp:
-        """A row of the largest frames that will come."""
+        """A batch of the largest frames that will come."""
         boxes = [footage.letterbox for footage in self.footages.values()]
         largest = max(boxes, key=lambda box: box.frame_bytes)
         return WarmUp(
             letterbox=largest,
-            frames=self._batches_of_a_row * self.memory.batch_size,
+            frames=self.memory.batch_size,
             rows_of_a_push=self.rows_of_a_push,
         )
 
@@ -87,7 +87,7 @@ class DataflowSpec:
     @property
     def warm_up_arrivals(self) -> int:
         """What comes to the end of the dataset before the job is warm: batches, and rows to fill up."""
-        return self.pools.decode.size * (self._batches_of_a_row + self.rows_of_a_push - 1)
+        return self.pools.decode.size * self.rows_of_a_push
 
     def cuts(self, missing: Sequence[Missing]) -> list[tuple[Cut, ...]]:
         """Return the recordings that have to be read, cameras interleaved, each oldest first.

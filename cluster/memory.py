@@ -31,10 +31,11 @@ _MOST_AHEAD_BYTES = 160 * MIB
 # Detections, movements, frames and metrics; a row group of 64 KiB is the least that makes sense.
 _TABLES_OF_A_CAMERA = 4
 _LEAST_HELD_BYTES, _MOST_HELD_BYTES = 64 * 1024, 4 * MIB
-# Batches that wait before each detector: more of them make nothing faster.
+# Rows that wait before each detector: with three it waits for every fifth, more than six make nothing
+# faster.
 _LEAST_WAITING, _MOST_WAITING = 3, 6
-# What travels together saves work of the cluster, but not more than so much is worth its memory.
-_ROW_PACKETS_BYTES, _ROW_SEGMENTS = 2 * MIB, 16
+# Larger rows save work of the cluster, but not more than a share of the cap is worth that.
+_ROW_PACKETS_BYTES, _ROW_SEGMENTS = 2 * MIB, 32
 _SHARE_FOR_ROWS = 0.6
 
 
@@ -198,8 +199,9 @@ def _divide(
         count += 1
 
     def fits(rows: _Rows) -> bool:
-        held = _least_in_flight(need, rows, count, detectors) + _slack(need, rows, count)
-        total = _total(need, rows, count, detectors)
+        more = _more_waiting(need, rows, detectors)
+        held = _least_in_flight(need, rows, count, detectors) + _slack(need, rows, count) + more
+        total = _total(need, rows, count, detectors) + more
         return total <= limit * _SHARE_FOR_ROWS and held <= store_bytes
 
     rows = _rows(need, batch_size, workers.row_frames, fits)
@@ -210,14 +212,12 @@ def _divide(
     in_flight, slack = _least_in_flight(need, rows, count, detectors), _slack(need, rows, count)
     # What the least store has beyond the least that it needs costs nothing.
     free += max(0, LEAST_STORE_BYTES - in_flight - slack) - ahead * count
-    batch_bytes, row_bytes = batch_size * need.frame_bytes, rows.frames * need.frame_bytes
-    more = detectors * (_MOST_WAITING * batch_bytes - _LEAST_WAITING * row_bytes)
-    waiting = max(0, min(free // 2, more))
+    waiting = min(free // 2, _more_waiting(need, rows, detectors))
     in_flight += int(max(0, min(waiting, store_bytes - in_flight - slack)))
     return MemoryPlan(
         limit_mb=limit_mb,
         batch_size=batch_size,
-        row_bytes=row_bytes,
+        row_bytes=rows.frames * need.frame_bytes,
         row_packets_bytes=rows.packets_bytes,
         in_flight_bytes=in_flight,
         slack_bytes=slack,
@@ -240,6 +240,10 @@ def _least_in_flight(need: Footprint, rows: _Rows, decoders: int, detectors: int
     """Return what has to fit into the store for the job to move: some rows of pixels and of packets."""
     pixels = (_LEAST_WAITING * detectors + decoders - 1) * rows.frames * need.frame_bytes
     return pixels + (decoders + _rows_ahead(decoders)) * rows.packets_bytes
+
+
+def _more_waiting(need: Footprint, rows: _Rows, detectors: int) -> int:
+    return (_MOST_WAITING - _LEAST_WAITING) * detectors * rows.frames * need.frame_bytes
 
 
 def _rows_ahead(decoders: int) -> int:

@@ -27,7 +27,7 @@ _WORTH_IT = 0.03
 _FIRST_AUTO_BATCH = 8
 # A task costs the cluster some hundredths of a second: it is to have work for so long.
 _WORTH_A_TASK_S = 1.0
-_MOST_SEGMENTS_A_ROW = 16
+_MOST_SEGMENTS_A_ROW = 32
 _SHARE_OF_NEWS = 0.2
 
 

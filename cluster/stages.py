@@ -26,7 +26,7 @@ from pipeline.weights import install
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmUp:
-    """Work without footage: one full-size row of batches through every step.
+    """Work without footage: one full-size batch through every step.
 
     Attributes:
         rows_of_a_push: Rows that a push waits for.

@@ -305,4 +305,4 @@ def test_a_row_has_as_many_segments_as_a_decoder_takes_a_second_for():
     assert pace.segments_of_a_row == 1
     for _ in range(50):
         pace.decoded(4, 0.0)
-    assert pace.segments_of_a_row == 16
+    assert pace.segments_of_a_row == 32
