@@ -100,6 +100,8 @@ def no_boxes() -> Boxes:
 
 def joined(some: Sequence[Boxes]) -> Boxes:
     """Return the boxes of batches that follow each other, their frames' rows counted on already."""
+    if not some:
+        return no_boxes()
     if len(some) == 1:
         return some[0]
     return Boxes(

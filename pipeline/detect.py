@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backend import Backend, Boxes, DetectSettings, joined, no_boxes
+from pipeline.backend import Backend, Boxes, DetectSettings, joined
 from pipeline.openvino_backend import OpenVinoBackend
 from pipeline.records import Detections, FrameBatch
 from pipeline.standin_backend import STAND_IN, StandInBackend
@@ -104,4 +104,4 @@ class Detector:
                 continue
             done.append(replace(found, frame_row=found.frame_row + start))
             start += len(some)
-        return joined(done) if done else no_boxes()
+        return joined(done)

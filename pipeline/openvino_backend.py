@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backend import MAX_DETECTIONS, Boxes, DetectSettings, no_boxes, wanted_mask
+from pipeline.backend import MAX_DETECTIONS, Boxes, DetectSettings, joined, wanted_mask
 from pipeline.weights import convert
 
 _COMPILED_SHAPES = 8
@@ -83,18 +83,7 @@ class OpenVinoBackend:
         for row in range(len(pixels)):
             queue.start_async({0: pixels[row : row + 1]}, row)
         queue.wait_all()
-        return _join([boxes for boxes in found if boxes is not None])
-
-
-def _join(parts: Sequence[Boxes]) -> Boxes:
-    if not parts:
-        return no_boxes()
-    return Boxes(
-        np.concatenate([part.frame_row for part in parts]),
-        np.concatenate([part.xyxy for part in parts]),
-        np.concatenate([part.confidence for part in parts]),
-        np.concatenate([part.class_id for part in parts]),
-    )
+        return joined([boxes for boxes in found if boxes is not None])
 
 
 def _select(
