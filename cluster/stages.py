@@ -80,10 +80,9 @@ def demux_stage(
             for _ in range(work.rows_of_a_push - 1):
                 yield to_row(FootageEnd(footage=WARM_UP_KEY, segments=0))
     if cuts := [work for work in works if isinstance(work, Cut)]:
-        first = cuts[0].footages[0].key
-        outgoing = _SegmentRows(
-            supervisor, source.row_bytes, ray.get(supervisor.admit.remote(first))
-        )
+        tries = RemoteTries(supervisor)
+        most = tries.admit(cuts[0].footages[0].key)
+        outgoing = _SegmentRows(tries, source.row_bytes, most)
         for each in cuts:
             for item in source.cut(each.footages, settings, each.have):
                 yield from outgoing.add(item)
@@ -100,7 +99,7 @@ class _SegmentRows:
         most: Segments of the next row.
     """
 
-    supervisor: Any
+    tries: RemoteTries
     row_bytes: int
     most: int
     _items: list[Segment | FootageEnd] = field(default_factory=list)
@@ -123,8 +122,7 @@ class _SegmentRows:
     def flush(self) -> Iterator[pa.Table]:
         """Yield what there is as a row, once it may wait for a decoder."""
         if self._first:
-            told = self.supervisor.cut.remote(decoding_of(self._first), self._bytes)
-            self.most = ray.get(told)
+            self.most = self.tries.cut(decoding_of(self._first), self._bytes)
         if self._items:
             yield to_row(*self._items)
         self._items, self._first, self._segments, self._bytes = [], None, 0, 0

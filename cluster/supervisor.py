@@ -17,8 +17,6 @@ from pipeline.records import FootageKey
 
 STRANDED_AFTER_S = 60.0
 _SEGMENTS_FOR_A_SHARE = 10
-# How often who has to wait for a turn looks again.
-_LOOK_AGAIN_S = 0.05
 # A node that cannot start so many processes shall not hold up the job.
 _MEETING_S = 30.0
 
@@ -181,31 +179,37 @@ class Supervisor:
         """See `Stranded.given_up`."""
         return self._stranded.given_up()
 
-    async def cut(self, key: AttemptKey, size: int) -> int:
-        """Note that a row of so many bytes was cut; return once it may wait for a decoder.
+    async def cut(self, key: AttemptKey, size: int) -> int | None:
+        """Note that a row of so many bytes was cut, if it may wait for a decoder.
 
         Returns:
-            How many segments the next row is to have.
+            How many segments the next row is to have; None: not now, ask again.
         """
-        while not self._pace.ahead.has_room(key, size):
-            await asyncio.sleep(_LOOK_AGAIN_S)
+        if not self._pace.ahead.has_room(key, size):
+            return None
         self._pace.ahead.cut(key, size)
         most = self._pace.segments_of_a_row
         return self._row_sizes.behind(key.camera_id, key.sequence, key.segment, most)
 
-    async def begin(self, key: AttemptKey, node_id: str, pid: int, pieces: int = 1) -> Turn:
-        """Note that a try begins, as `Attempts.begin`; return once the node has room for it.
+    async def begin(self, key: AttemptKey, node_id: str, pid: int, pieces: int = 1) -> Turn | None:
+        """Note that a try begins, as `Attempts.begin`, if the node has room for it.
+
+        Who has to wait asks again, and is not kept waiting here: its process may die meanwhile, and
+        would be given a turn that nobody ends.
 
         Args:
             key: The work: a row, by its first piece, or a piece alone.
             node_id: Where it is done.
             pid: By which process.
             pieces: How many are in the row.
+
+        Returns:
+            How it is to be done; None: not now, ask again.
         """
         takes_room = key.step == "decode" and not key.is_alone
-        while takes_room and not self._has_room(key, node_id):
-            await asyncio.sleep(_LOOK_AGAIN_S)
         if takes_room:
+            if not self._has_room(key, node_id):
+                return None
             self._decoding[key] = node_id, pieces
             self._pace.ahead.begun(key)
         # What a task handed on before it died is known by its number: its next try must not make

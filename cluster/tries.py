@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from os import getpid
+from time import sleep
 from typing import Any
 
 import ray
@@ -26,9 +27,11 @@ from pipeline.decode import DecodeSettings, decode, segment_failure
 from pipeline.detect import Detector
 from pipeline.errors import StepError
 from pipeline.isolate import isolated
-from pipeline.records import Detections, Failure, FrameBatch, Gap, Segment, Stretch
+from pipeline.records import Detections, Failure, FootageKey, FrameBatch, Gap, Segment, Stretch
 from pipeline.warmup import WARM_UP_KEY
 
+# How often who has to wait asks again.
+_ASK_AGAIN_S = 0.05
 # One a process: tasks come and go in it.
 _upkeep = Upkeep()
 
@@ -39,10 +42,22 @@ class RemoteTries:
 
     supervisor: Any
 
+    def admit(self, first: FootageKey) -> int:
+        """Return once the real footage is let in: how many segments its first row is to have."""
+        size: int = ray.get(self.supervisor.admit.remote(first))
+        return size
+
+    def cut(self, key: AttemptKey, size: int) -> int:
+        """Announce a row of packets; return once it may go, with the size of the next."""
+        most: int = _answer_to(lambda: self.supervisor.cut.remote(key, size))
+        return most
+
     def begin(self, key: AttemptKey, pieces: int = 1) -> Turn:
         """Announce a try; return once there is room for it, with how it is to be done."""
         node_id = ray.get_runtime_context().get_node_id()
-        turn: Turn = ray.get(self.supervisor.begin.remote(key, node_id, getpid(), pieces))
+        turn: Turn = _answer_to(
+            lambda: self.supervisor.begin.remote(key, node_id, getpid(), pieces)
+        )
         return turn
 
     def end(self, key: AttemptKey) -> None:
@@ -50,14 +65,20 @@ class RemoteTries:
         self.supervisor.end.remote(key)
 
     def decoded(self, key: AttemptKey, segments: int, wall_s: float) -> None:
-        """Say that a row is done, and how long it took."""
-        self.supervisor.decoded.remote(key, segments, wall_s)
+        """Say that a row is done, and how long it took; others may wait for its room."""
+        ray.get(self.supervisor.decoded.remote(key, segments, wall_s))
 
     def detected(
         self, key: AttemptKey, took: Sequence[tuple[int, int, float]], notices: Sequence[str]
     ) -> None:
         """Say that a row is done, how long each batch took, and what a user should know."""
         self.supervisor.detected.remote(key, took, notices)
+
+
+def _answer_to(ask: Callable[[], Any]) -> Any:  # noqa: ANN401 -- whatever is answered
+    while (answer := ray.get(ask())) is None:
+        sleep(_ASK_AGAIN_S)
+    return answer
 
 
 def decoding_of(segment: Segment) -> AttemptKey:
