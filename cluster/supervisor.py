@@ -208,7 +208,10 @@ class Supervisor:
         """
         takes_room = key.step == "decode" and not key.is_alone
         if takes_room:
-            if not self._has_room(key, node_id):
+            # Who asks for it anew has taken it over from a process that died. Its room is free, before
+            # there is room for this: two that change places would wait for each other.
+            self._decoding.pop(key, None)
+            if not self._has_room(node_id):
                 return None
             self._decoding[key] = node_id, pieces
             self._pace.ahead.begun(key)
@@ -220,9 +223,9 @@ class Supervisor:
         self._begun += pieces * (is_new and takes_room and key.sequence >= 0)
         return self._pace.turn(node_id, failed, batch_size)
 
-    def _has_room(self, key: AttemptKey, node_id: str) -> bool:
-        """Say whether one decoder more may run; one that died is replaced by its work's next try."""
-        here = sum(node == node_id for other, (node, _) in self._decoding.items() if other != key)
+    def _has_room(self, node_id: str) -> bool:
+        """Say whether one decoder more may run."""
+        here = sum(node == node_id for node, _ in self._decoding.values())
         return here < self._pace.decoders_on(node_id)
 
     async def end(self, key: AttemptKey) -> None:

@@ -245,6 +245,20 @@ def test_in_a_new_pass_nothing_of_the_one_before_takes_room():
     assert asyncio.run(job()) == 1
 
 
+def test_decoders_that_died_and_changed_nodes_do_not_wait_for_each_other():
+    async def job():
+        supervisor = new_supervisor(decoders=1)
+        await supervisor.begin(work(0), "a", 1)
+        await supervisor.begin(work(1), "b", 2)
+        asked = [await supervisor.begin(work(0), "b", 3), await supervisor.begin(work(1), "a", 4)]
+        asked.append(await supervisor.begin(work(0), "b", 3))
+        return asked
+
+    asked = asyncio.run(job())
+    assert asked[0] is None
+    assert [turn.failed for turn in asked[1:]] == [1, 1]
+
+
 def test_a_decoder_that_died_while_it_waited_takes_no_room_later():
     async def job():
         supervisor = new_supervisor(decoders=1)
