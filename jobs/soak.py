@@ -179,8 +179,13 @@ def _wait_for_work(driver: Driver, output: Path) -> bool:
     """Wait until detections come on disk; False if the run ends before."""
 
     def on_disk() -> set[str]:
-        return {str(path) for path in output.glob("staging/*/*")} | {
-            str(path) for path in output.glob("ledger/*/part-*")
+        # A walk, for it does not mind folders that are removed meanwhile.
+        return {
+            str(Path(folder, name))
+            for kind, beginning in (("staging", ""), ("ledger", "part-"))
+            for folder, _, names in os.walk(output / kind)
+            for name in names
+            if name.startswith(beginning)
         }
 
     before, end = on_disk(), time.monotonic() + _LONGEST_RUN_S
