@@ -46,7 +46,7 @@ lint: setup
 	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 
 lock: $(READY)  ## resolve the dependencies anew into requirements.lock
-	@$(BIN)/uv pip compile -q --python-version 3.11 pyproject.toml --extra dev --generate-hashes --no-header -o requirements.lock
+	@$(BIN)/uv pip compile -q --python-version 3.11 pyproject.toml --extra dev --extra int8 --generate-hashes --no-header -o requirements.lock
 
 clean:  ## remove .venv and what the demo wrote
 	@rm -rf .venv demo-output

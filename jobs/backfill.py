@@ -34,6 +34,7 @@ from jobs.spec import (
     known_hardware,
     plan_here,
     provenance,
+    with_precision,
 )
 from jobs.survey import Survey, only_failed, survey
 from pipeline.errors import ConfigError
@@ -80,12 +81,11 @@ def run_job(
     model = find_model(settings)
     _say_found(wanted)
     _refuse_to_overwrite_work(settings)
-    start = Start(
-        settings=settings,
-        model=model,
-        folder=open_run(settings.output, overwrite=settings.overwrite),
-        attempt_id=uuid.uuid4().hex[:12],
-    )
+    folder = open_run(settings.output, overwrite=settings.overwrite)
+    hardware = known_hardware(settings, folder.made_with)
+    footages = [each.footage for each in wanted.wanted]
+    model = with_precision(model, settings, hardware, footages, folder)
+    start = Start(settings=settings, model=model, folder=folder, attempt_id=uuid.uuid4().hex[:12])
     is_first_shard = settings.shard_of[0] == 0
     moved = moved_footage(start.folder.path, wanted, is_first_shard=is_first_shard)
     with Leases(start.folder.path, start.attempt_id).held([*wanted.cameras, *moved]):

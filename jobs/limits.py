@@ -13,16 +13,23 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
+from pathlib import Path
 
+from jobs.settings import JobSettings
+from jobs.spec import find_model
+from jobs.survey import survey
 from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings, decode
 from pipeline.demux import DemuxSettings, cut
 from pipeline.ffmpeg import find_ffmpeg
+from pipeline.quantize import quantized
 from pipeline.records import Footage, FrameBatch, Segment
+from pipeline.weights import Weights, convert
 
 STEPS = ("detector", "decode", "ffmpeg")
 _FRAMES_IN_MEMORY = 100
@@ -116,12 +123,20 @@ def _cpu_s() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in each)
 
 
+def _weights(settings: JobSettings, precision: str, footage: Footage) -> Weights:
+    """Return the weights as they compute with a precision."""
+    weights = find_model(settings).weights
+    if precision != "int8":
+        return weights
+    # It leaves the model in the cache, where whoever loads it looks first.
+    with tempfile.TemporaryDirectory() as folder:
+        found = quantized(DetectSettings(weights=weights), [footage], Path(folder)).weights
+        convert(found)
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what a step costs by itself."""
-    from jobs.settings import JobSettings
-    from jobs.spec import find_model
-    from jobs.survey import survey
-
     parser = argparse.ArgumentParser(prog="python -m jobs.limits", description=main.__doc__)
     parser.add_argument("step", choices=STEPS)
     parser.add_argument("--input", required=True, metavar="CLIP")
@@ -135,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     footage = survey(settings).wanted[0].footage
     if options.step == "detector":
         detect = DetectSettings(
-            weights=find_model(settings).weights,
+            weights=_weights(settings, options.precision, footage),
             confidence=settings.confidence,
             backend="openvino" if options.device == "cpu" else "torch",
             device=options.device,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,7 @@ class RunEnd:
             "recordings": _by_recording(self.results, self.failures),
             "memory_usage": self.memory_usage(),
             "memory_plan": self._plan(),
+            "quantization": asdict(cost) if (cost := self.start.model.cost) else None,
             "ready_at": outcome.readiness.ready_at if outcome else None,
             "baseline_mb": self.memory_usage()["initial_mb"],
             "performance_timings": self.timings(),

@@ -52,7 +52,7 @@ class JobSettings:
         DEFAULT_MEMORY_MB, "memory that the job may add on a node, once it is ready", "MB"
     )
     device: str = option("auto", "auto, cpu or cuda")
-    precision: str = option("auto", "auto (fp32 on a CPU, fp16 on CUDA), fp32, fp16 or bf16")
+    precision: str = option("auto", "auto (fp32 on a CPU, fp16 on CUDA), fp32, fp16, bf16 or int8")
     confidence: float = option(0.1, "least score of a detection", "X")
     image_size: int = option(640, "the longer side that frames are scaled to, in pixels", "PX")
     tracker: str = option("bytetrack", ", ".join(sorted(TRACKERS)))

@@ -11,12 +11,13 @@ from cluster.meter import gpus_here
 from cluster.pools import decoders_for, plan_pools
 from cluster.session import Node, Session, local_cpus
 from jobs.settings import AUTO_BATCH, JobSettings
-from pipeline.backend import DetectSettings
+from pipeline.backend import PRECISIONS, DetectSettings
 from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings
 from pipeline.errors import ConfigError
 from pipeline.footprint import footprint_of
 from pipeline.part import LogSettings
+from pipeline.quantize import Cost, quantized
 from pipeline.records import Footage
 from pipeline.run_folder import MadeWith, RunFolder
 from pipeline.standin_backend import CLASS_NAMES, STAND_IN, stand_in_weights
@@ -26,16 +27,23 @@ from pipeline.weights import Weights, class_ids, convert, find_weights
 
 log = logging.getLogger(__name__)
 _MB = 1e6
+# These no GPU of ours has: who asks for one asks for a CPU.
+_CPU_PRECISIONS = tuple(set(PRECISIONS["openvino"]) - set(PRECISIONS["torch"]))
 # Frames that travel to a detector together: a second of a CPU's time, hundredths of one of a GPU's.
 _ROW_FRAMES = {"cpu": 40, "cuda": 100}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """The weights, and the names of their classes."""
+    """The weights, and the names of their classes.
+
+    Attributes:
+        cost: Of their quantization, if they are quantized.
+    """
 
     weights: Weights
     class_names: tuple[str, ...]
+    cost: Cost | None = None
 
 
 def find_model(settings: JobSettings) -> Model:
@@ -53,12 +61,40 @@ def find_model(settings: JobSettings) -> Model:
     return model
 
 
+def with_precision(
+    model: Model,
+    settings: JobSettings,
+    hardware: MadeWith | None,
+    footages: Sequence[Footage],
+    folder: RunFolder,
+) -> Model:
+    """Return the model as it computes: for "int8" the output's quantized one, made now if need be.
+
+    Raises:
+        ConfigError: NNCF is not installed, or no footage gives frames.
+        OutputError: The quantized model cannot be written.
+        StepError: It cannot be made.
+    """
+    if hardware is None or hardware.precision != "int8" or not footages:
+        return model
+    log.info("Precision int8: a quantized model is needed, made for this footage")
+    found = quantized(
+        DetectSettings(weights=model.weights, classes=settings.classes, threads=local_cpus()),
+        footages,
+        folder.path,
+    )
+    log.info("Precision int8: %s", found.cost)
+    return replace(model, weights=found.weights, cost=found.cost)
+
+
 def known_hardware(settings: JobSettings, made_with: MadeWith | None) -> MadeWith | None:
     """Return what will compute the detections, as far as that is known before the cluster is.
 
     An output goes on with what it began with, unless the settings ask for something else.
     """
     device = settings.device
+    if device == "auto" and settings.precision in _CPU_PRECISIONS:
+        device = "cpu"
     if device == "auto":
         if made_with is None:
             return None

@@ -15,7 +15,11 @@ from pipeline.errors import ConfigError
 from pipeline.faults import Fault
 from pipeline.weights import Weights, class_ids
 
-PRECISIONS = {"openvino": ("fp32", "bf16"), "torch": ("fp32", "fp16"), "stand-in": ("fp32",)}
+PRECISIONS = {
+    "openvino": ("fp32", "bf16", "int8"),
+    "torch": ("fp32", "fp16"),
+    "stand-in": ("fp32",),
+}
 MAX_DETECTIONS = 300
 
 
@@ -30,7 +34,8 @@ class DetectSettings:
         overlap: Two boxes of a class that overlap more than this (IoU) are one.
         backend: "openvino" (CPU), "torch" (CUDA, or CPU for comparison), or "stand-in" (tests).
         device: "cpu" or "cuda".
-        precision: Of the arithmetic, one of `PRECISIONS[backend]`; never chosen by the hardware.
+        precision: Of the arithmetic, one of `PRECISIONS[backend]`; never chosen by the hardware. For
+            "int8" the weights are those of `quantize`.
         threads: CPU threads of a detector.
         batch_size: Frames at once, at most.
         fault: A fault to be struck by, for tests.

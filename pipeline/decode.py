@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from pipeline.decoders import Decoder, DecordDecoder, Frame, PyavDecoder
 from pipeline.errors import SourceError
 from pipeline.faults import Fault
-from pipeline.letterbox import PAD_GREY
 from pipeline.records import Failure, FrameBatch, Segment, Stretch
 from pipeline.timing import Stopwatch
 from pipeline.watchdog import watched
@@ -139,22 +138,14 @@ class _BatchBuilder:
 
     def __init__(self, segment: Segment, start: int, stop: int, pixels: NDArray[np.uint8]) -> None:
         """Begin with positions [start, stop) of a segment; `pixels` is room for them."""
-        box = segment.footage.letterbox
         self._segment, self._start, self._stop = segment, start, stop
         self._pixels = pixels
-        bottom, right = box.top_px + box.scaled_height, box.left_px + box.scaled_width
-        self._pixels[:, : box.top_px] = PAD_GREY
-        self._pixels[:, bottom:] = PAD_GREY
-        self._pixels[:, :, : box.left_px] = PAD_GREY
-        self._pixels[:, :, right:] = PAD_GREY
+        segment.footage.letterbox.paint_border(pixels)
         self._rows: list[int] = []
 
     def put(self, row: int, pixels: NDArray[np.uint8]) -> None:
         """Copy one frame in."""
-        box = self._segment.footage.letterbox
-        top, left = box.top_px, box.left_px
-        target = self._pixels[len(self._rows)]
-        target[top : top + box.scaled_height, left : left + box.scaled_width] = pixels
+        self._segment.footage.letterbox.put(pixels, self._pixels[len(self._rows)])
         self._rows.append(row)
 
     def build(self, watch: Stopwatch, pyav: PyavDecoder) -> FrameBatch:

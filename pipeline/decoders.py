@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SourceError
 from pipeline.ffmpeg import DECODER_LIMITS, VideoPacket, copy_video_tracks, seconds
-from pipeline.records import Segment
+from pipeline.records import Footage, Segment
 from pipeline.rising import rising
 from pipeline.watchdog import alive
 
@@ -170,7 +170,7 @@ class PyavDecoder:
         with _packets(segment) as (stream, packets):
             stream.codec_context.thread_count = 1
             stream.codec_context.options = DECODER_LIMITS
-            scale = _Scaler(segment)
+            scale = Scaler(segment.footage)
             for packet in packets:
                 for frame in self._decode(stream, packet):
                     row = rows.get(seconds(frame.pts or 0, stream), -1)
@@ -222,16 +222,17 @@ def _of_some_size(packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
             yield packet
 
 
-class _Scaler:
+class Scaler:
     """Turns a frame upright and scales it to the letterbox, as decord does: by FFmpeg's filters."""
 
-    def __init__(self, segment: Segment) -> None:
-        self._box = segment.footage.letterbox
-        self._turns = _TURN[segment.footage.track.rotation_deg]
+    def __init__(self, footage: Footage) -> None:
+        self._box = footage.letterbox
+        self._turns = _TURN[footage.track.rotation_deg]
         self._graph: av.filter.Graph | None = None
         self._shape: tuple[int, int, str] | None = None
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """Return (scaled_height, scaled_width, 3) uint8 RGB."""
         shape = frame.width, frame.height, frame.format.name
         if self._graph is None or self._shape != shape:
             self._graph, self._shape = self._build(frame), shape

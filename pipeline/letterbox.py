@@ -40,6 +40,18 @@ class Letterbox:
         """Bytes of one frame at inference size, uint8 RGB."""
         return self.padded_width * self.padded_height * 3
 
+    def paint_border(self, pixels: NDArray[np.uint8]) -> None:
+        """Make everything beside the picture grey, in (k, padded_height, padded_width, 3) uint8."""
+        pixels[:, : self.top_px] = PAD_GREY
+        pixels[:, self.top_px + self.scaled_height :] = PAD_GREY
+        pixels[:, :, : self.left_px] = PAD_GREY
+        pixels[:, :, self.left_px + self.scaled_width :] = PAD_GREY
+
+    def put(self, picture: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+        """Copy (scaled_height, scaled_width, 3) uint8 to its place in (padded_height, ...)."""
+        bottom, right = self.top_px + self.scaled_height, self.left_px + self.scaled_width
+        pixels[self.top_px : bottom, self.left_px : right] = picture
+
     def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map boxes from the detector's input to the source frame, clipped to it.
 

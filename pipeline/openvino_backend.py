@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backend import MAX_DETECTIONS, Boxes, DetectSettings, joined, wanted_mask
-from pipeline.weights import convert
+from pipeline.weights import Converted, convert
 
 _COMPILED_SHAPES = 8
+# Of what is not quantized, if the model is.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenVinoBackend:
@@ -21,11 +23,12 @@ class OpenVinoBackend:
     so the boxes of a frame cannot depend on what else is in its batch.
     """
 
-    def __init__(self, settings: DetectSettings) -> None:
+    def __init__(self, settings: DetectSettings, converted: Converted | None = None) -> None:
+        """Load the model of `settings`, or one that is converted already."""
         os.environ.setdefault("OPENVINO_TELEMETRY", "0")
         import openvino
 
-        converted = convert(settings.weights)
+        converted = converted or convert(settings.weights)
         self.class_names = converted.class_names
         self._wanted = wanted_mask(settings, self.class_names)
         self._settings = settings
@@ -56,9 +59,7 @@ class OpenVinoBackend:
                 "CPU",
                 {
                     "PERFORMANCE_HINT": "THROUGHPUT",
-                    "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[
-                        self._settings.precision
-                    ],
+                    "INFERENCE_PRECISION_HINT": _HINTS[self._settings.precision],
                     "INFERENCE_NUM_THREADS": self._settings.threads,
                     # Decoders and trackers run on the same cores: a thread that may not move waits.
                     "ENABLE_CPU_PINNING": False,

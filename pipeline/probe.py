@@ -36,15 +36,8 @@ def probe(source_uri: str) -> Recording:
             can be read.
     """
     size_bytes = _size(source_uri)
-    options = {
-        "protocol_whitelist": "file",
-        "format_whitelist": FORMATS,
-        "max_streams": str(MAX_STREAMS),
-        **DECODER_LIMITS,
-    }
     try:
-        # The prefix keeps a name like "concat:a|b" from being read as a protocol.
-        with av.open(f"file:{source_uri}", options=options, timeout=30) as container:
+        with open_recording(source_uri) as container:
             tracks, bad = _video_tracks(container, source_uri, size_bytes)
             return Recording(
                 source_uri=source_uri,
@@ -59,6 +52,24 @@ def probe(source_uri: str) -> Recording:
         if isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM:
             reason = f"it has more than {MAX_STREAMS} streams, or asks for too much memory"
         raise SourceError(f"cannot be read as footage: {reason}", source_uri=source_uri) from error
+
+
+def open_recording(source_uri: str) -> av.container.InputContainer:
+    """Open a recording for PyAV to read, within bounds; raises what PyAV raises."""
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": FORMATS,
+        "max_streams": str(MAX_STREAMS),
+        **DECODER_LIMITS,
+    }
+    # The prefix keeps a name like "concat:a|b" from being read as a protocol.
+    return av.open(f"file:{source_uri}", options=options, timeout=30)
+
+
+def video_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """Return the streams that are video tracks, by their number: covers and the like are none."""
+    pictures = av.stream.Disposition.attached_pic
+    return [s for s in container.streams.video if not s.disposition & pictures]
 
 
 def _size(source_uri: str) -> int:
@@ -80,7 +91,7 @@ def _video_tracks(
     container: av.container.InputContainer, source_uri: str, size_bytes: int
 ) -> tuple[tuple[VideoTrack, ...], list[tuple[int, str]]]:
     """Return the video tracks that can be read; of the others, their number and what is wrong."""
-    streams = [s for s in container.streams.video if not _is_attached_picture(s)]
+    streams = video_streams(container)
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
         raise SourceError(f"holds no video track (streams: {kinds})", source_uri=source_uri)
@@ -164,10 +175,6 @@ def _tagged_s(stream: av.VideoStream) -> float | None:
     if not found:
         return None
     return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) or None
-
-
-def _is_attached_picture(stream: av.VideoStream) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _rotation_deg(container: av.container.InputContainer, stream: av.VideoStream) -> int:

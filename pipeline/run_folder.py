@@ -7,6 +7,7 @@ OUTPUT/
   detections/ movements/ tracks/     camera_id=.../date=.../*.parquet
   metrics/ failures/                 *.parquet
   ledger/ staging/                   what is committed, and what is not yet: see there
+  model/                             the quantized model, if detections are made with one
 """
 
 import json
@@ -25,7 +26,7 @@ from pipeline.tables import SCHEMAS
 LAYOUT = 3
 # Held for moments, by whoever creates a run or takes a lease.
 LOCK = ".footfall.lock"
-_FOLDERS = (*SCHEMAS, "ledger", "staging")
+_FOLDERS = (*SCHEMAS, "ledger", "staging", "model")
 _OWN_FILES = ("run.json", "config.toml", "summary.json", "summary-*-of-*.json")
 
 

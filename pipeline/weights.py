@@ -38,6 +38,10 @@ KNOWN = {
 }
 
 
+# The last is the mark that the others are whole.
+_CONVERTED = ("model.bin", "model.xml", "names.json")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
     """A file of weights that may be loaded: its hash is known, or the user trusts it."""
@@ -139,7 +143,8 @@ def install(weights: Weights, content: Callable[[], bytes]) -> Weights:
     Raises:
         StepError: The bytes are not those of the weights.
     """
-    for path in (Path(weights.path), cache_folder() / "weights" / f"{weights.sha256}.pt"):
+    name = weights.sha256 + Path(weights.path).suffix
+    for path in (Path(weights.path), cache_folder() / "weights" / name):
         if path.is_file() and sha256_of(path) == weights.sha256:
             return replace(weights, path=str(path))
     data = content()
@@ -160,7 +165,7 @@ def convert(weights: Weights) -> Converted:
     """Return the weights as an OpenVINO model, converted once and cached by their hash.
 
     The conversion needs torch, so that it runs in a process of its own (about 10 s); the caller's
-    stays small.
+    stays small. What was quantized is one already, in an archive.
 
     Raises:
         StepError: The weights are no detection model, or the conversion fails.
@@ -170,9 +175,26 @@ def convert(weights: Weights) -> Converted:
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "names.json").is_file():
-            _convert(weights, folder)
+            how = _unpack if Path(weights.path).suffix == ".zip" else _convert
+            how(weights, folder)
     names = json.loads((folder / "names.json").read_text())
     return Converted(xml=str(folder / "model.xml"), class_names=tuple(names))
+
+
+def _unpack(weights: Weights, folder: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(dir=folder.parent) as scratch,
+        zipfile.ZipFile(weights.path) as archive,
+    ):
+        for name in _CONVERTED:
+            archive.extract(name, scratch)
+        _give_names(Path(scratch), folder)
+
+
+def _give_names(scratch: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name in _CONVERTED:
+        (scratch / name).rename(folder / name)
 
 
 def _convert(weights: Weights, folder: Path) -> None:
@@ -194,10 +216,7 @@ def _convert(weights: Weights, folder: Path) -> None:
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise StepError(f"model {weights.path!r} cannot be converted to OpenVINO: {reason}")
-        folder.mkdir(exist_ok=True)
-        # names.json goes last: it is the mark that the others are whole.
-        for name in ("model.bin", "model.xml", "names.json"):
-            (Path(scratch) / name).rename(folder / name)
+        _give_names(Path(scratch), folder)
 
 
 def class_ids(class_names: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...]:

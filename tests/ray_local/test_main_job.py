@@ -1,11 +1,16 @@
 """The main job on real footage: what comes out, and that it does not depend on how it was run."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+
+from jobs import spec
+from pipeline import quantize
+from pipeline.atomic import sha256_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.footage]
 
@@ -93,6 +98,33 @@ def test_frames_that_are_not_wanted_are_neither_decoded_nor_counted(
     # A camera's id cannot lead out of the table.
     assert {p.name for p in (job.output / "movements").iterdir()} == {"camera_id=..%2F..%2Fdoor"}
     assert job.query("movements", "select distinct camera_id") == [("../../door",)]
+
+
+def test_int8_says_what_it_costs_and_an_output_goes_on_with_the_model_it_has(
+    run: Callable, footage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Few frames, so that it takes seconds.
+    usual = quantize.quantized
+    monkeypatch.setattr(
+        spec, "quantized", lambda *known: usual(*known, most_stills=24), raising=True
+    )
+    clips = [footage / f"{name}.mp4" for name in ("TUD-Campus", "TUD-Stadtmitte")]
+    job = run(clips[0], precision="int8", image_size=320)
+    assert job.exit_code == 0
+    cost = job.summary["quantization"]
+    assert cost["judged"] == 8
+    assert 0.7 * cost["boxes"] < cost["found"] <= cost["boxes"]
+    assert json.loads((job.output / "run.json").read_text())["made_with"]["precision"] == "int8"
+    (model,) = (job.output / "model").glob("*.zip")
+    before = model.stat().st_mtime_ns, job.rows("detections")
+
+    # What it was begun with holds for what comes later too, without being asked for.
+    more = run(*clips, image_size=320)
+    assert more.summary["quantization"] == cost
+    assert (model.stat().st_mtime_ns, more.rows("detections", "TUD-Campus-0")) == before
+    (file, *_) = (job.output / "movements").rglob("*.parquet")
+    footer = pq.read_schema(file).metadata
+    assert footer[b"footfall.model_hash"].decode() == sha256_of(model)
 
 
 def test_files_say_what_made_them_and_the_settings_can_be_used_again(
