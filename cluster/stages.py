@@ -12,7 +12,7 @@ import ray
 
 from cluster.meter import Trimmer
 from cluster.rows import RowFiller, from_rows, to_row
-from cluster.tries import DecodeTries, DetectTries, RemoteTries, decoding_of
+from cluster.tries import DecodeTries, DetectTries, RemoteTries, decoding_of, here
 from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings, decode
 from pipeline.decoders import import_decord
@@ -20,6 +20,7 @@ from pipeline.demux import DemuxSettings, cut
 from pipeline.detect import Detector
 from pipeline.letterbox import Letterbox
 from pipeline.records import Footage, FootageEnd, FootageKey, FrameBatch, Segment
+from pipeline.timing import run_on
 from pipeline.warmup import WARM_UP_KEY, warm_up_segment
 from pipeline.weights import install
 
@@ -73,6 +74,7 @@ def demux_stage(
     supervisor: Any,  # noqa: ANN401 -- an actor handle
 ) -> Iterator[pa.Table]:
     """Cut the wanted video tracks of recordings; real footage waits until the job is warm."""
+    run_on(here())
     works = list(from_rows(rows))
     for work in works:
         if isinstance(work, WarmUp):
@@ -135,6 +137,7 @@ def decode_stage(
     supervisor: Any,  # noqa: ANN401 -- an actor handle
 ) -> Iterator[pa.Table]:
     """Decode the segments of a row; marks of a footage's end pass through."""
+    run_on(here())
     items = list(from_rows(rows))
     segments = [item for item in items if isinstance(item, Segment)]
     filler = RowFiller(settings.row_bytes)
@@ -193,8 +196,9 @@ class DetectStage:
             shapes: (height, width) of the inputs that will come.
             supervisor: Has the weights, if they are not on this node, and counts the tries.
         """
-        here = ray.get_runtime_context()
-        supervisor.enlist.remote(here.get_actor_id(), here.current_actor, here.get_node_id())
+        context = ray.get_runtime_context()
+        supervisor.enlist.remote(context.get_actor_id(), context.current_actor, here())
+        run_on(here())
         weights = install(settings.weights, lambda: bytes(ray.get(supervisor.weights.remote())))
         self._detector = Detector(replace(settings, weights=weights))
         self._tries = RemoteTries(supervisor)

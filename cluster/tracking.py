@@ -19,6 +19,7 @@ from pipeline.light import keep_out
 from pipeline.part import LogSettings
 from pipeline.records import Detections, FootageEnd, Gap
 from pipeline.tail import Missing, Tail
+from pipeline.timing import run_on
 from pipeline.warmup_log import warm_up_log
 
 Arrival = Detections | Gap | FootageEnd
@@ -39,6 +40,7 @@ class CameraLogs:
             OutputError: A ledger is damaged.
         """
         keep_out("pandas")
+        run_on(ray.get_runtime_context().get_node_id())
         self._settings = settings
         self._logs = {tail.camera_id: CameraLog(tail, settings) for tail in tails}
         self._supervisor = supervisor

@@ -13,7 +13,7 @@ each piece of it announced, and tried, by itself: then it is known which one doe
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from os import getpid
 from time import sleep
 from typing import Any
@@ -54,10 +54,7 @@ class RemoteTries:
 
     def begin(self, key: AttemptKey, pieces: int = 1) -> Turn:
         """Announce a try; return once there is room for it, with how it is to be done."""
-        node_id = ray.get_runtime_context().get_node_id()
-        turn: Turn = _answer_to(
-            lambda: self.supervisor.begin.remote(key, node_id, getpid(), pieces)
-        )
+        turn: Turn = _answer_to(lambda: self.supervisor.begin.remote(key, here(), getpid(), pieces))
         return turn
 
     def end(self, key: AttemptKey) -> None:
@@ -73,6 +70,13 @@ class RemoteTries:
     ) -> None:
         """Say that a row is done, how long each batch took, and what a user should know."""
         self.supervisor.detected.remote(key, took, notices)
+
+
+@cache
+def here() -> str:
+    """Return the node that this worker runs on."""
+    node_id: str = ray.get_runtime_context().get_node_id()
+    return node_id
 
 
 def _answer_to(ask: Callable[[], Any]) -> Any:  # noqa: ANN401 -- whatever is answered

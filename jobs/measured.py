@@ -11,7 +11,8 @@ import duckdb
 _MOST_READS = 5
 # Of one step on one segment there is a row for each process that had a part in it.
 _STEPS = """
-select step, sum(wall_s), sum(cpu_s), sum(frames), sum(bytes), sum(wait_s), count(distinct pid)
+select step, sum(wall_s), sum(cpu_s), sum(frames), sum(bytes), sum(wait_s),
+    sum(crossed_bytes), count(distinct (node, pid))
 from metrics where wall_s is not null and ($attempt = '' or attempt_id = $attempt)
 group by step order by 2 desc
 """
@@ -39,6 +40,7 @@ class StepTime:
     Attributes:
         bytes: What it gave on.
         wait_s: How long work lay ready before it.
+        crossed_bytes: Pixels that came to it from other nodes.
         workers: Processes that did it.
     """
 
@@ -48,6 +50,7 @@ class StepTime:
     frames: int
     bytes: int
     wait_s: float
+    crossed_bytes: int
     workers: int
 
     @property
@@ -136,7 +139,10 @@ def _read(output: Path, attempt_id: str) -> Measured:
         memory = connection.execute(_MEMORY, given).fetchall()
         alerts = connection.execute(_ALERTS, given).fetchone()
     return Measured(
-        [StepTime(s, w, c, int(f or 0), int(b or 0), q or 0.0, n) for s, w, c, f, b, q, n in steps],
+        [
+            StepTime(s, w, c, int(f or 0), int(b or 0), q or 0.0, int(x or 0), n)
+            for s, w, c, f, b, q, x, n in steps
+        ],
         [NodeMemory(*row) for row in memory],
         int(alerts[0]) if alerts else 0,
     )

@@ -70,6 +70,8 @@ class Detector:
             boxes = batch.letterbox.to_source(found.xyxy)
         ready_at = batch.spans[-1].ended_at if batch.spans else 0.0
         span = watch.span(frames=len(batch.frame_index), bytes_=boxes.nbytes, ready_at=ready_at)
+        if batch.spans:
+            span = span.crossed(batch.spans[-1], batch.pixels.nbytes)
         return Detections(
             stretch=batch.stretch,
             positions=batch.positions,

@@ -14,7 +14,7 @@ from pipeline.staging import detections_of
 from pipeline.timing import Span
 
 _BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
-_SPAN_COLUMNS = ("step", "wall_s", "cpu_s", "frames", "pid", "bytes", "wait_s")
+_SPAN_COLUMNS = ("step", "wall_s", "cpu_s", "frames", "pid", "bytes", "wait_s", "crossed_bytes")
 _DERIVED_STEPS = ("track", "write")
 
 
@@ -86,7 +86,7 @@ def _made(metrics: pa.Table) -> dict[int | None, tuple[str, tuple[Span, ...]]]:
     made: dict[int | None, tuple[str, tuple[Span, ...]]] = {}
     for row in metrics.to_pylist():
         if row["step"] not in _DERIVED_STEPS:
-            span = Span(**{name: row[name] for name in _SPAN_COLUMNS})
+            span = Span(**{name: row[name] for name in _SPAN_COLUMNS}, node=row["node"] or "")
             _, spans = made.get(row["segment"], ("", ()))
             made[row["segment"]] = row["attempt_id"], (*spans, span)
     return made

@@ -151,14 +151,17 @@ class OpenPart:
         self, footage: Footage, segment: int | None, spans: Sequence[Span], attempt_id: str = ""
     ) -> None:
         """Take spans of work, a row of `metrics` for each process that a step ran in."""
-        for step, pid in dict.fromkeys((span.step, span.pid) for span in spans):
-            same = [span for span in spans if (span.step, span.pid) == (step, pid)]
+        by_process: dict[tuple[str, str, int], list[Span]] = {}
+        for span in spans:
+            by_process.setdefault((span.step, span.node, span.pid), []).append(span)
+        for (step, node, pid), same in by_process.items():
             self._measured.append(
                 {
                     "attempt_id": attempt_id or self._settings.attempt_id,
                     "time": datetime.now(UTC),
                     "step": step,
                     "pid": pid,
+                    "node": node or None,
                     "source_uri": footage.source_uri,
                     "camera_id": self._camera_id,
                     "video_track": footage.track.video_track,
@@ -168,6 +171,7 @@ class OpenPart:
                     "frames": sum(span.frames for span in same),
                     "bytes": sum(span.bytes for span in same),
                     "wait_s": sum(span.wait_s for span in same),
+                    "crossed_bytes": sum(span.crossed_bytes for span in same),
                 }
             )
         if len(self._measured) >= _MOST_MEASURED:

@@ -97,6 +97,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             pa.field("frames", pa.int64()),
             pa.field("bytes", pa.int64()),
             pa.field("wait_s", pa.float64()),
+            pa.field("crossed_bytes", pa.int64()),
             pa.field("pid", pa.int64()),
             pa.field("node", pa.string()),
             pa.field("rss_mb", pa.float64()),

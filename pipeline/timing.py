@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,8 @@ class Span:
         bytes: What the step gave on: packets, pixels, boxes, rows.
         wait_s: Seconds that the work lay ready before this step began, as far as clocks agree.
         ended_at: Unix time; 0 where it is not known any more.
+        node: Where that process runs; "" where nobody said.
+        crossed_bytes: Pixels that came to it from another node.
     """
 
     step: str
@@ -30,6 +32,23 @@ class Span:
     bytes: int = 0
     wait_s: float = 0.0
     ended_at: float = 0.0
+    node: str = ""
+    crossed_bytes: int = 0
+
+    def crossed(self, before: "Span", pixels: int) -> "Span":
+        """Return it as of work that came with so many bytes of pixels from the step before."""
+        return self if before.node == self.node else replace(self, crossed_bytes=pixels)
+
+
+class _Here:
+    """Where this process runs."""
+
+    node = ""
+
+
+def run_on(node: str) -> None:
+    """Say which node this process runs on: its spans tell of it from now on."""
+    _Here.node = node
 
 
 class Stopwatch:
@@ -70,6 +89,7 @@ class Stopwatch:
             bytes=bytes_,
             wait_s=wait_s,
             ended_at=time.time(),
+            node=_Here.node,
         )
         self._wall_s = self._cpu_s = self._began_at = 0.0
         return span

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline import timing
 from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings, decode
 from pipeline.demux import DemuxSettings, cut
@@ -15,6 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.letterbox import fit
 from pipeline.probe import probe
 from pipeline.records import Detections, Footage, FootageKey, FrameBatch, Segment
+from pipeline.standin_backend import stand_in_weights
 from pipeline.track import intersection_over_union
 from pipeline.weights import find_weights
 
@@ -111,6 +113,19 @@ def test_people_are_where_the_truth_has_them(batches: list[FrameBatch], footage:
             hits += int((overlap.max(axis=1) > 0.5).sum())
             people += len(true)
     assert hits / people > 0.8
+
+
+def test_pixels_of_another_node_count_as_crossed(
+    batches: list[FrameBatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing._Here, "node", "")
+    detector = Detector(settings(backend="stand-in", weights=stand_in_weights()))
+    timing.run_on("here")
+    for node, crossed in (("here", 0), ("elsewhere", batches[0].pixels.nbytes)):
+        (*others, decoded) = batches[0].spans
+        batch = replace(batches[0], spans=(*others, replace(decoded, node=node)))
+        span = detector.detect(batch).spans[-1]
+        assert (span.step, span.node, span.crossed_bytes) == ("detect", "here", crossed)
 
 
 def test_a_batch_of_no_frames_has_no_boxes(batches: list[FrameBatch]) -> None:
