@@ -19,10 +19,10 @@ from cluster.memory import MemoryPlan
 from cluster.meter import MemorySample
 from cluster.pace import Pace
 from cluster.pools import PUSH_BATCHES, Pools
-from cluster.session import Session
+from cluster.session import Session, is_node_alive
 from cluster.stages import Cut, Source, WarmUp, stand_by
 from cluster.supervisor import FailureLimit, Supervisor
-from cluster.telemetry import NodeMonitor, spilled_by
+from cluster.telemetry import Forgive, NodeMonitor, spilled_by
 from cluster.tracking import CameraLogs
 from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings, batches_of_a_row
@@ -141,7 +141,7 @@ class Actors:
             .remote(
                 spec.warm_up_arrivals,
                 Path(spec.detect.weights.path).read_bytes(),
-                _is_node_alive,
+                is_node_alive,
                 Pace(
                     limit_mb=spec.memory.limit_mb,
                     batch_size=spec.memory.batch_size,
@@ -160,7 +160,7 @@ class Actors:
                 node.node_id,
                 os.getpid() if node.node_id == here else None,
                 spec.memory.leak_bytes,
-                _Forgive(self.supervisor, node.node_id),
+                Forgive(self.supervisor, node.node_id),
                 spilled_by(node.address, node.port),
             )
             for node in session.nodes
@@ -246,20 +246,5 @@ class Actors:
             ray.kill(actor)
 
 
-@dataclass(frozen=True, slots=True)
-class _Forgive:
-    """Tells the supervisor that a process of a node is ended through no fault of its work."""
-
-    supervisor: Any
-    node_id: str
-
-    def __call__(self, pid: int, text: str) -> None:
-        ray.get(self.supervisor.forgive.remote(self.node_id, pid, text))
-
-
 def _on(node_id: str) -> dict[str, Any]:
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
-
-
-def _is_node_alive(node_id: str) -> bool:
-    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]

@@ -11,12 +11,10 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
-import ray.data
 import ray.exceptions
-from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from cluster.actors import Actors, DataflowSpec
 from cluster.push import push_stage
@@ -25,6 +23,9 @@ from cluster.rows import to_row
 from cluster.session import Session, is_fault_of_cluster, own_error
 from cluster.stages import Cut, DetectStage, decode_stage, demux_stage
 from cluster.watcher import Readiness, Watch, Watcher
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 log = logging.getLogger(__name__)
 MOST_FRUITLESS_PASSES = 3
@@ -52,8 +53,11 @@ def build(
     supervisor: Any,  # noqa: ANN401
     *,
     warm_up: bool,
-) -> ray.data.Dataset:
+) -> "Dataset":
     """Return the dataset from recordings to detections, not yet run; before them, a warm-up."""
+    # Imported here, for it takes a second: a local Ray starts meanwhile.
+    from ray.data import ActorPoolStrategy, TaskPoolStrategy, from_arrow
+
     pools, source = spec.pools, replace(spec.source, row_bytes=spec.memory.row_packets_bytes)
     letterboxes = {f.letterbox for group in cuts for cut in group for f in cut.footages}
     shapes = sorted({(box.padded_height, box.padded_width) for box in letterboxes})
@@ -64,7 +68,7 @@ def build(
     demux: Any = demux_stage
     decode: Any = decode_stage
     return (
-        ray.data.from_arrow([to_row(*works) for works in (*first, *cuts)])
+        from_arrow([to_row(*works) for works in (*first, *cuts)])
         .map_batches(
             demux,
             fn_args=(spec.demux, source, supervisor),
@@ -92,8 +96,10 @@ def build(
     )
 
 
-def _pushed(dataset: ray.data.Dataset, actors: Actors, spec: DataflowSpec) -> ray.data.Dataset:
+def _pushed(dataset: "Dataset", actors: Actors, spec: DataflowSpec) -> "Dataset":
     """Return a dataset whose records go to the tracking actors; no row is left."""
+    from ray.data import TaskPoolStrategy
+
     push: Any = push_stage
     return dataset.map_batches(
         push,

@@ -1,8 +1,10 @@
 """The Ray session of a job: a local one is started, or a cluster is joined; either keeps quiet."""
 
+import importlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -86,6 +88,11 @@ def is_fault_of_cluster(error: BaseException) -> bool:
             return True
         seen = getattr(seen, "cause", None) or seen.__cause__
     return False
+
+
+def is_node_alive(node_id: str) -> bool:
+    """Say whether a node of the cluster is."""
+    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
 
 
 def under_ray_job() -> bool:
@@ -178,23 +185,54 @@ def _start_local(object_store_bytes: int) -> None:
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     keep_heaps_few()
-    ray.init(
-        address="local",
-        namespace=NAMESPACE,
-        object_store_memory=object_store_bytes,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _system_config={
-            # Spilling would hide that the cap does not hold, and fill a disk.
-            "automatic_object_spilling_enabled": False,
-            # By default workers beyond the number of cores end after a second without a task, and
-            # the next task pays a second of both cores to start another.
-            "idle_worker_killing_time_threshold_ms": _KEEP_IDLE_WORKERS_MS,
-            # Ray's control service would keep a record of each of the last 100,000 tasks.
-            "task_events_report_interval_ms": 0,
-        },
-    )
+    with _few_processes(), _imported_meanwhile("ray.data"):
+        ray.init(
+            address="local",
+            namespace=NAMESPACE,
+            object_store_memory=object_store_bytes,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _system_config={
+                # Spilling would hide that the cap does not hold, and fill a disk.
+                "automatic_object_spilling_enabled": False,
+                # By default workers beyond the number of cores end after a second without a task, and
+                # the next task pays a second of both cores to start another.
+                "idle_worker_killing_time_threshold_ms": _KEEP_IDLE_WORKERS_MS,
+                # Ray's control service would keep a record of each of the last 100,000 tasks.
+                "task_events_report_interval_ms": 0,
+            },
+        )
+
+
+@contextmanager
+def _imported_meanwhile(module: str) -> Iterator[None]:
+    """Import a module that is needed soon, while the `with` block waits for other processes."""
+    thread = threading.Thread(target=importlib.import_module, args=(module,))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@contextmanager
+def _few_processes() -> Iterator[None]:
+    """Have Ray start no process that a local session has no use for: seconds, and 60 MB each.
+
+    They forward logs, add nodes, and serve pages: nobody reads the logs, there are no nodes to add, and
+    the pages are switched off.
+    """
+    node: Any = ray._private.node.Node
+    names = ("start_monitor", "start_log_monitor", "start_api_server")
+    kept = {name: getattr(node, name) for name in names if hasattr(node, name)}
+    try:
+        for name in kept:
+            setattr(node, name, lambda *_, **__: None)
+        yield
+    finally:
+        for name, method in kept.items():
+            setattr(node, name, method)
 
 
 def _be_quiet() -> None:

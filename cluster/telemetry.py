@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
+import ray
 
 from cluster.live import NodeGauges
 from cluster.meter import MIB, MemoryMeter, MemorySample, Trimmer, Usage, family, gpu_bytes
@@ -23,6 +25,18 @@ _TOLERANCE_BYTES = MIB // 2
 # Of Ray's titles of processes: those that may be ended at any time, for others make their work anew.
 _IDLE = "ray::IDLE"
 _RECYCLABLE = ("decode_stage", "DetectStage", _IDLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgive:
+    """Tells the supervisor that a process of a node is ended through no fault of its work."""
+
+    supervisor: Any
+    node_id: str
+
+    def __call__(self, pid: int, text: str) -> None:
+        """Tell it, and why, before the process ends."""
+        ray.get(self.supervisor.forgive.remote(self.node_id, pid, text))
 
 
 class Leaks:
