@@ -178,6 +178,7 @@ class Actors:
             for share, actor in zip(shares, self.tracking, strict=True)
             for tail in share
         }
+        self._starting = self._start_workers()
 
     def missing(self) -> list[Missing]:
         """Return the footages that have not come whole."""
@@ -190,20 +191,25 @@ class Actors:
             log.warning("A detector was lost with its node, and there is no place for it elsewhere")
             ray.kill(actor, no_restart=True)
 
-    def fill_workers(self) -> None:
-        """Start as many processes on every node as cutting, decoding and pushing use at once there."""
-        # Those that cut are there already: they wait at the gate.
+    def _start_workers(self) -> list[Any]:
+        """Start as many processes on every node as decoding and pushing use at once there.
+
+        They load what they need while detectors load their models. What cuts starts its own.
+        """
         sizes = (self._spec.pools.decode.size, self._spec.pools.push.size)
         parties = sum(math.ceil(size / len(self._monitors)) for size in sizes)
         task = ray.remote(stand_by)
-        waiting = [
+        return [
             task.options(num_cpus=0, max_retries=0, **_on(node)).remote(
                 self.supervisor, node, parties, self._spec.warm_up, self._spec.decode
             )
             for node in self._monitors
             for _ in range(parties)
         ]
-        for each in waiting:
+
+    def wait_for_workers(self) -> None:
+        """Return once every node has the processes that it will use."""
+        for each in self._starting:
             with suppress(ray.exceptions.RayError):
                 # A node that dies just now is for others to notice.
                 ray.get(each)

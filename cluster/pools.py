@@ -13,7 +13,7 @@ from cluster.session import Node
 _FRAMES_A_CPU_DECODES_WHILE_ONE_DETECTS = 4
 _DEMUX_CPUS = 0.1
 # Batches that one push takes to the tracking actors: a task for each would cost more than it does.
-PUSH_BATCHES = 8
+PUSH_BATCHES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def plan_pools(
     usual = sum(int(node.gpus) for node in hosts) if device == "cuda" else len(hosts)
     size = detectors or usual
     # More than half of a node each, so that no node gets two; where several are asked for, shares.
-    share = 0.5 * least * usual / max(size, usual)
+    share = 0.55 * least * usual / max(size, usual)
     detect = (
         Pool(size=size, cpus=0.5, gpus=usual / max(size, usual))
         if device == "cuda"

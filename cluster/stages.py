@@ -78,9 +78,8 @@ def demux_stage(
     works = list(from_rows(rows))
     for work in works:
         if isinstance(work, WarmUp):
-            yield to_row(warm_up_segment(work.letterbox, work.frames, work.number))
-            for _ in range(work.rows_of_a_push - 1):
-                yield to_row(FootageEnd(footage=WARM_UP_KEY, segments=0))
+            ends = [FootageEnd(footage=WARM_UP_KEY, segments=0)] * (work.rows_of_a_push - 1)
+            yield to_row(warm_up_segment(work.letterbox, work.frames, work.number), *ends)
     if cuts := [work for work in works if isinstance(work, Cut)]:
         tries = RemoteTries(supervisor)
         most = tries.admit(cuts[0].footages[0].key)
@@ -152,6 +151,9 @@ def decode_stage(
             for part in tries.decode(item):
                 frames = part.stretch.stop - part.stretch.start
                 yield from filler.add(part, frames * frame_bytes)
+        elif item.footage == WARM_UP_KEY:
+            # Each a row, for a push waits for rows.
+            yield to_row(item)
         else:
             yield from filler.add(item, 0)
     yield from filler.flush()

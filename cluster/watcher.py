@@ -130,7 +130,7 @@ class Watcher:
             self._watch.samples(self._actors.take_samples())
 
     def _measure(self) -> Readiness:
-        self._actors.fill_workers()
+        self._actors.wait_for_workers()
         cleanup_memory()
         time.sleep(_QUIET_S)
         samples = self._actors.settle()

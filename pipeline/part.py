@@ -30,7 +30,7 @@ from pipeline.track import TrackSettings
 
 # The first part comes soon, so that there is something to query; each next one is twice as long, until
 # their size is what ends them.
-FIRST_PART_FRAMES = 600
+FIRST_PART_FRAMES = 75
 _DOUBLINGS = 64
 # Rows of metrics that become a table at once.
 _MOST_MEASURED = 64

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import part
 from pipeline.camera_log import CameraLog
 from pipeline.gain import Gain
 from pipeline.holdings import add_up
@@ -283,7 +284,10 @@ def test_a_segment_that_was_set_aside_is_counted_and_the_rest_is_logged(tmp_path
     assert numbers == {*range(25), *range(50, 75)}
 
 
-def test_a_footage_is_visible_only_once_its_part_is_whole_and_leaves_no_partial_file(tmp_path):
+def test_a_footage_is_visible_only_once_its_part_is_whole_and_leaves_no_partial_file(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(part, "FIRST_PART_FRAMES", 10 * FRAMES)
     door, later = footage(), footage(sequence=1)
     log = camera_log(tmp_path, door, later)
     *segments, end = whole(door)
