@@ -3,7 +3,7 @@
 A quantized model finds other boxes than the one it was made from. So what that costs is measured, on
 frames that it was not calibrated on, and travels with it in one file:
 
-    MODEL-int8.zip    model.xml, model.bin, names.json, and cost.json
+    HASH-int8.zip    model.xml, model.bin, names.json, and cost.json
 
 An output keeps the one that its detections were made with: whoever goes on with it uses the same.
 """
@@ -103,7 +103,7 @@ def quantized(
         StepError: It cannot be made.
     """
     weights = settings.weights
-    path = folder / "model" / f"{Path(weights.path).stem}-{weights.sha256[:16]}-int8.zip"
+    path = folder / "model" / f"{weights.sha256[:16]}-int8.zip"
     with writing(folder):
         path.parent.mkdir(exist_ok=True)
         # Of several drivers that start at once, one makes it.
