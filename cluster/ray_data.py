@@ -8,6 +8,7 @@ may have of a cluster, and for where its other actors are. In a local session no
 that this process does not know, and each takes a second of a core and 70 MB.
 """
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,18 @@ def _keep_up() -> None:
     task.on_data_ready = on_data_ready
 
 
+def _keep_off_the_console() -> None:
+    """Leave what Ray Data says to its log files: it sets up both when it is imported."""
+    logger = logging.getLogger("ray.data")
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        if isinstance(handler, logging.StreamHandler) and not isinstance(
+            handler, logging.FileHandler
+        ):
+            logger.removeHandler(handler)
+
+
 class _NoActor:
     """Stands for the handle of an actor that is told much and asked nothing."""
 
@@ -164,6 +177,7 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffec
     from ray.data._internal.execution.execution_callback import ExecutionCallback
     from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
+    _keep_off_the_console()
     in_effect = InEffect()
 
     class Look(ExecutionCallback):

@@ -240,8 +240,7 @@ def _be_quiet() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("YOLO_AUTOINSTALL", "False")
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     # Deaths of workers, which Ray would print: they are in the raylet's log, and what they cost is in
     # the `failures` table.
     worker: Any = ray._private.worker

@@ -3,8 +3,10 @@
 How a piece of work is tried, and what becomes of one that fails, is in `tries`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -217,6 +219,21 @@ class DetectStage:
             yield to_row(*(self._detector.detect(batch) for batch in batches))
         else:
             tries = DetectTries(batches[0], self._detector, self._tries)
-            found = [tries.detect(item) if isinstance(item, FrameBatch) else item for item in items]
+            found = list(_one_ahead(tries, items))
             tries.end()
             yield to_row(*found)
+
+
+def _one_ahead(tries: DetectTries, items: Sequence[Any]) -> Iterator[Any]:
+    """Yield what becomes of each item of a row; a batch is begun before the one in front is done."""
+    begun: deque[Callable[[], Any]] = deque()
+    for item in items:
+        begun.append(tries.begin(item) if isinstance(item, FrameBatch) else partial(_same, item))
+        if len(begun) > 1:
+            yield begun.popleft()()
+    for wait in begun:
+        yield wait()
+
+
+def _same(item: object) -> object:
+    return item

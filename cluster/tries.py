@@ -205,25 +205,46 @@ class DetectTries:
         self._turn = tries.begin(self._key)
         self._took: list[tuple[int, int, float]] = []
 
-    def detect(self, batch: FrameBatch) -> Detections | Gap:
-        """Detect in a batch, or set it aside."""
-        error: Exception = StepError("its process died each time")
+    def begin(self, batch: FrameBatch) -> Callable[[], Detections | Gap]:
+        """Begin with a batch of the row; return what waits until it is detected, or set aside.
+
+        The next one may be begun before it is called, for as long as all goes well.
+        """
+        if self._turn.failed:
+            return lambda: self._alone(batch, StepError("its process died each time"))
+        try:
+            wait = self._detector.begin(batch)
+        except Exception as raised:  # noqa: BLE001 -- whatever it was, it is recorded in the gap
+            error = raised
+            return lambda: self._alone(batch, error)
+        return lambda: self._finish(batch, wait)
+
+    def _finish(self, batch: FrameBatch, wait: Callable[[], Detections]) -> Detections | Gap:
+        try:
+            found = wait()
+        except Exception as error:  # noqa: BLE001 -- whatever it was, it is recorded in the gap
+            return self._alone(batch, error)
+        return self._done(batch, found)
+
+    def _alone(self, batch: FrameBatch, error: Exception) -> Detections | Gap:
+        """Detect in a batch by itself, or set it aside."""
         key = replace(detecting_in(batch), is_alone=True)
-        is_first = self._turn.failed == 0
-        while is_first or self._tries.begin(key).failed < MOST_ATTEMPTS:
-            upkeep = _upkeep.check(len(batch.frame_index), self._turn)
+        while self._tries.begin(key).failed < MOST_ATTEMPTS:
             try:
-                found = self._detector.detect(batch)
+                found = self._detector.begin(batch)()
             except Exception as raised:  # noqa: BLE001 -- whatever it was, it is recorded in the gap
-                error, is_first = raised, False
+                error = raised
             else:
-                if not is_first:
-                    self._tries.end(key)
-                place, wall_s = batch.stretch, found.spans[-1].wall_s
-                self._took.append((place.stop - place.start, len(batch.frame_index), wall_s))
-                return replace(found, spans=(*found.spans, *upkeep))
+                self._tries.end(key)
+                return self._done(batch, found)
         self._tries.end(key)
         return Gap(stretch=batch.stretch, failure=_detect_failure(batch, error), spans=batch.spans)
+
+    def _done(self, batch: FrameBatch, found: Detections) -> Detections:
+        upkeep = _upkeep.check(len(batch.frame_index), self._turn)
+        place, wall_s = batch.stretch, found.spans[-1].wall_s
+        self._took.append((place.stop - place.start, len(batch.frame_index), wall_s))
+        return replace(found, spans=(*found.spans, *upkeep))
 
     def end(self) -> None:
         """Say that the row is done, and what had to be done about memory."""

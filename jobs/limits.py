@@ -74,8 +74,12 @@ def detector_cost(footage: Footage, settings: DetectSettings, frames: int) -> Co
     rounds = -(-frames // _FRAMES_IN_MEMORY) * len(batches)
 
     def work() -> int:
-        looked_at = (detector.detect(batch) for batch in islice(cycle(batches), rounds))
-        return sum(len(found.frame_index) for found in looked_at)
+        frames, before = 0, None
+        for batch in islice(cycle(batches), rounds):
+            begun = detector.begin(batch)
+            frames += len(before().frame_index) if before else 0
+            before = begun
+        return frames + (len(before().frame_index) if before else 0)
 
     return _timed(work)
 

@@ -4,7 +4,7 @@ A backend is loaded where it runs, in its constructor: importing its module cost
 OpenVINO.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,12 +80,15 @@ class Backend(Protocol):
 
     class_names: tuple[str, ...]
 
-    def boxes(self, pixels: NDArray[np.uint8], rows: int) -> Boxes:
-        """Detect in frames.
+    def begin(self, pixels: NDArray[np.uint8], rows: int) -> Callable[[], Boxes]:
+        """Begin to detect in frames; the next ones may be begun before these are done.
 
         Args:
             pixels: (k, height, width, 3) uint8 RGB, which is not written to.
             rows: At least k; a backend whose results depend on the batch's shape pads it to this.
+
+        Returns:
+            What waits for the boxes, to be called once; it raises as this does.
 
         Raises:
             MemoryError: They do not fit into the device's memory at once; fewer may.

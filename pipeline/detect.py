@@ -48,7 +48,7 @@ class Detector:
 
     def warm_up(self, height: int, width: int) -> None:
         """Run a full batch of one input size, so that no real one pays for the first time."""
-        self._boxes(np.zeros((self._settings.batch_size, height, width, 3), np.uint8))
+        self._begin(np.zeros((self._settings.batch_size, height, width, 3), np.uint8))()
 
     def take_notices(self) -> list[str]:
         """Return what a user should know, since this was last asked."""
@@ -61,12 +61,25 @@ class Detector:
         Raises:
             MemoryError: Not even one frame fits into the device's memory.
         """
+        return self.begin(batch)()
+
+    def begin(self, batch: FrameBatch) -> Callable[[], Detections]:
+        """Begin with a batch; the next may be begun before this one is done.
+
+        Returns:
+            What waits for its detections, to be called once; it raises as `detect` does.
+        """
         watch = Stopwatch("detect")
         with watch.running():
             fault, place = self._settings.fault, (batch.video_track, batch.stretch.segment)
-            found = self._boxes(
-                batch.pixels, partial(fault.strike, "detect", *place) if fault else None
-            )
+            strike = partial(fault.strike, "detect", *place) if fault else None
+            wait = self._begin(batch.pixels, strike)
+        return lambda: self._finish(batch, watch, wait)
+
+    def _finish(self, batch: FrameBatch, watch: Stopwatch, wait: Callable[[], Boxes]) -> Detections:
+        # The time between the two is other batches'.
+        with watch.running():
+            found = wait()
             boxes = batch.letterbox.to_source(found.xyxy)
         ready_at = batch.spans[-1].ended_at if batch.spans else 0.0
         span = watch.span(frames=len(batch.frame_index), bytes_=boxes.nbytes, ready_at=ready_at)
@@ -85,25 +98,45 @@ class Detector:
             spans=(*batch.spans, span),
         )
 
-    def _boxes(self, pixels: NDArray[np.uint8], strike: Callable[..., None] | None = None) -> Boxes:
-        """Detect in so many frames at once as fit; where memory runs out, in half as many."""
-        done: list[Boxes] = []
+    def _begin(
+        self, pixels: NDArray[np.uint8], strike: Callable[..., None] | None = None
+    ) -> Callable[[], Boxes]:
+        """Begin with so many frames at once as fit; where memory runs out, with half as many."""
+        begun: list[tuple[int, NDArray[np.uint8], Callable[[], Boxes]]] = []
         start = 0
         while start < len(pixels):
             some = pixels[start : start + self._rows]
             try:
                 if strike:
                     strike(frames=len(some))
-                found = self._backend.boxes(some, self._rows)
+                begun.append((start, some, self._backend.begin(some, self._rows)))
             except MemoryError as error:
-                if self._rows == 1:
-                    raise
-                self._rows = max(1, min(self._rows, len(some)) // 2)
-                self._notices.append(
-                    f"Out of memory on {self._settings.device} ({error}): "
-                    f"going on with {self._rows} frame(s) at once"
-                )
+                self._take_fewer(len(some), error)
                 continue
-            done.append(replace(found, frame_row=found.frame_row + start))
             start += len(some)
-        return joined(done)
+
+        def finish() -> Boxes:
+            done = []
+            for start, some, wait in begun:
+                try:
+                    found = wait()
+                except MemoryError as error:
+                    self._take_fewer(len(some), error)
+                    found = self._begin(some, strike)()
+                done.append(replace(found, frame_row=found.frame_row + start))
+            return joined(done)
+
+        return finish
+
+    def _take_fewer(self, frames: int, error: MemoryError) -> None:
+        """Go on with half as many frames at once as did not fit."""
+        if frames > self._rows:
+            # Others that were begun with them have said so already.
+            return
+        if self._rows == 1:
+            raise error
+        self._rows = max(1, min(self._rows, frames) // 2)
+        self._notices.append(
+            f"Out of memory on {self._settings.device} ({error}): "
+            f"going on with {self._rows} frame(s) at once"
+        )

@@ -2,7 +2,8 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -65,26 +66,58 @@ class OpenVinoBackend:
                     "ENABLE_CPU_PINNING": False,
                 },
             )
-            self._queues[shape] = self._openvino.AsyncInferQueue(compiled)
+            queue = self._queues[shape] = self._openvino.AsyncInferQueue(compiled)
+            queue.set_callback(self._collect)
             while len(self._queues) > _COMPILED_SHAPES:
                 self._queues.popitem(last=False)
         self._queues.move_to_end(shape)
         return self._queues[shape]
 
-    def boxes(self, pixels: NDArray[np.uint8], rows: int) -> Boxes:  # noqa: ARG002 -- frame by frame
-        """Detect in (k, height, width, 3) uint8 RGB."""
-        queue = self._queue(*pixels.shape[1:3])
-        found: list[Boxes | None] = [None] * len(pixels)
-
-        def collect(request: Any, row: int) -> None:  # noqa: ANN401
-            raw = request.get_output_tensor().data[0]
-            found[row] = _select(raw, row, self._wanted, self._settings)
-
-        queue.set_callback(collect)
+    def begin(
+        self,
+        pixels: NDArray[np.uint8],
+        rows: int,  # noqa: ARG002 -- frame by frame
+    ) -> Callable[[], Boxes]:
+        """Hand (k, height, width, 3) uint8 RGB to the streams; return once the last is begun."""
+        queue, tray = self._queue(*pixels.shape[1:3]), _Tray(len(pixels))
         for row in range(len(pixels)):
-            queue.start_async({0: pixels[row : row + 1]}, row)
-        queue.wait_all()
-        return joined([boxes for boxes in found if boxes is not None])
+            queue.start_async({0: pixels[row : row + 1]}, (tray, row))
+        return tray.wait
+
+    def _collect(self, request: Any, place: tuple["_Tray", int]) -> None:  # noqa: ANN401
+        tray, row = place
+        try:
+            raw = request.get_output_tensor().data[0]
+            tray.put(row, _select(raw, row, self._wanted, self._settings))
+        except Exception as error:  # noqa: BLE001 -- a thread of OpenVINO's; who waits raises it
+            tray.put(row, error)
+
+
+class _Tray:
+    """Where the boxes of a batch's frames are put, from several threads."""
+
+    def __init__(self, frames: int) -> None:
+        self._found: list[Boxes | Exception | None] = [None] * frames
+        self._left = frames
+        self._lock, self._full = Lock(), Event()
+        if not frames:
+            self._full.set()
+
+    def put(self, row: int, found: Boxes | Exception) -> None:
+        """Take a frame's boxes, or what went wrong."""
+        with self._lock:
+            self._found[row] = found
+            self._left -= 1
+            if not self._left:
+                self._full.set()
+
+    def wait(self) -> Boxes:
+        """Return the boxes of all frames, once they are there."""
+        self._full.wait()
+        for found in self._found:
+            if isinstance(found, Exception):
+                raise found
+        return joined([found for found in self._found if isinstance(found, Boxes)])
 
 
 def _select(

@@ -223,7 +223,7 @@ def _judge(
     backends = [OpenVinoBackend(sure, model) for model in models]
     boxes = found = new = 0
     for frame in frames:
-        before, after = (backend.boxes(frame[None], 1) for backend in backends)
+        before, after = (backend.begin(frame[None], 1)() for backend in backends)
         same = matches(before, after)
         boxes, found = boxes + len(before.xyxy), found + same
         new += len(after.xyxy) - same

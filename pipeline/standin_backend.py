@@ -3,6 +3,7 @@
 Its boxes depend on nothing but the pixels of a frame: the same on every machine, in every batch.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,15 @@ class StandInBackend:
         self._confidence = settings.confidence
         self._regions = cv2.connectedComponentsWithStats
 
-    def boxes(self, pixels: NDArray[np.uint8], rows: int) -> Boxes:  # noqa: ARG002 -- frame by frame
-        """Detect in (k, height, width, 3) uint8 RGB."""
+    def begin(
+        self,
+        pixels: NDArray[np.uint8],
+        rows: int,  # noqa: ARG002 -- frame by frame
+    ) -> Callable[[], Boxes]:
+        """Leave it all for later."""
+        return lambda: self._boxes(pixels)
+
+    def _boxes(self, pixels: NDArray[np.uint8]) -> Boxes:
         in_frames, found = [], []
         for row, frame in enumerate(pixels):
             bright = (frame.min(axis=2) >= _BRIGHT).astype(np.uint8)

@@ -1,6 +1,7 @@
 """YOLO through torch: on CUDA, or on a CPU for comparison."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,32 +37,38 @@ class TorchBackend:
         if settings.device == "cpu":
             torch.set_num_threads(settings.threads)
 
-    def boxes(self, pixels: NDArray[np.uint8], rows: int) -> Boxes:
-        """Detect in (k, height, width, 3) uint8 RGB; on CUDA the shape is always that of `rows`.
+    def begin(self, pixels: NDArray[np.uint8], rows: int) -> Callable[[], Boxes]:
+        """Send (k, height, width, 3) uint8 RGB through the network; CUDA works on while we go on.
+
+        On CUDA the shape is always that of `rows`.
 
         Raises:
             MemoryError: The device has too little.
         """
+        raw = self._within_memory(lambda: self._infer(pixels, rows))
+        return lambda: self._within_memory(lambda: self._select(raw))
+
+    def _within_memory(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 -- what it returns
         try:
-            return self._detect(pixels, rows)
+            with self._torch.inference_mode():
+                return work()
         except self._torch.OutOfMemoryError as error:
             reason = str(error).splitlines()[0]
         # Outside of the handler: its traceback would keep the tensors.
         self._torch.cuda.empty_cache()
         raise MemoryError(reason)
 
-    def _detect(self, pixels: NDArray[np.uint8], rows: int) -> Boxes:
+    def _infer(self, pixels: NDArray[np.uint8], rows: int) -> Any:  # noqa: ANN401 -- torch is loaded late
+        """Return (k, 4 + classes, n) float32, on the device."""
         torch, count = self._torch, len(pixels)
-        with torch.inference_mode():
-            # torch will not hold memory that it may not write to, such as the object store's.
-            batch = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
-            batch = batch.to(self._settings.device, non_blocking=True)
-            if self._settings.device == "cuda" and count < rows:
-                batch = torch.nn.functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, rows - count))
-            # (k, h, w, 3) permuted is channels-last already.
-            raw = self._model(batch.permute(0, 3, 1, 2).to(self._dtype).div_(255))
-            raw = (raw[0] if isinstance(raw, (tuple, list)) else raw)[:count].float()
-            return self._select(raw)
+        # torch will not hold memory that it may not write to, such as the object store's.
+        batch = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
+        batch = batch.to(self._settings.device, non_blocking=True)
+        if self._settings.device == "cuda" and count < rows:
+            batch = torch.nn.functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, rows - count))
+        # (k, h, w, 3) permuted is channels-last already.
+        raw = self._model(batch.permute(0, 3, 1, 2).to(self._dtype).div_(255))
+        return (raw[0] if isinstance(raw, (tuple, list)) else raw)[:count].float()
 
     def _select(self, raw: Any) -> Boxes:  # noqa: ANN401 -- torch is loaded late
         """Choose the boxes of all frames at once; raw is (k, 4 + classes, n)."""

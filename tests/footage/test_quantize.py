@@ -53,7 +53,7 @@ def test_it_finds_nearly_all_that_the_model_found_before(
     after = OpenVinoBackend(replace(settings, precision="int8", weights=made[1].weights))
     assert after.class_names == before.class_names
     (still,) = stills(Places(footage=street, times_s=(2.0,)))
-    there, now = (backend.boxes(still[None], 1) for backend in (before, after))
+    there, now = (backend.begin(still[None], 1)() for backend in (before, after))
     assert matches(there, now) >= len(there.xyxy) - 1 > 1
     assert not np.array_equal(there.confidence, now.confidence)
 

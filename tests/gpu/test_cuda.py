@@ -31,13 +31,13 @@ def test_half_precision_on_cuda_finds_what_fp32_on_the_cpu_finds(cuda: str) -> N
     weights = find_weights("yolov8n.pt")
     half = TorchBackend(
         DetectSettings(weights=weights, backend="torch", device=cuda, precision="fp16")
-    ).boxes(pixels, 10)
-    full = TorchBackend(DetectSettings(weights=weights, backend="torch")).boxes(pixels, 10)
+    ).begin(pixels, 10)()
+    full = TorchBackend(DetectSettings(weights=weights, backend="torch")).begin(pixels, 10)()
     best = [boxes.xyxy[boxes.frame_row == 0][0] for boxes in (half, full)]
     assert np.abs(best[0] - best[1]).max() < 2
     assert np.abs(best[1] - np.array(box)).max() < 30
     # A short batch is padded to the full shape, and its padding is not seen.
     short = TorchBackend(
         DetectSettings(weights=weights, backend="torch", device=cuda, precision="fp16")
-    ).boxes(pixels[:3], 10)
+    ).begin(pixels[:3], 10)()
     assert set(short.frame_row.tolist()) == {0, 1, 2}

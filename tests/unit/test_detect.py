@@ -103,21 +103,40 @@ def test_memory_that_is_short_elsewhere_is_of_no_concern():
         assert detector.take_notices() == []
 
 
-def test_a_backend_that_runs_out_of_memory_itself_is_given_fewer_frames(monkeypatch):
-    detector, batch = Detector(SETTINGS), frame_batch(10)
-    expected = detector.detect(batch)
-    whole, given_rows = detector._backend.boxes, []
+@pytest.fixture(params=["when it begins", "when it is waited for"])
+def small(request, monkeypatch):
+    """Return a detector whose backend has memory for five frames, and what it was given."""
+    detector, given_rows = Detector(SETTINGS), []
+    whole = detector._backend.begin
 
-    def small(pixels, rows):
+    def out_of_memory():
+        raise MemoryError("CUDA out of memory")
+
+    def begin(pixels, rows):
         given_rows.append((len(pixels), rows))
-        if len(pixels) > 5:
-            raise MemoryError("CUDA out of memory")
-        return whole(pixels, rows)
+        if len(pixels) <= 5:
+            return whole(pixels, rows)
+        return out_of_memory if request.param == "when it is waited for" else out_of_memory()
 
-    monkeypatch.setattr(detector._backend, "boxes", small)
-    assert_same(detector.detect(batch), expected)
+    monkeypatch.setattr(detector._backend, "begin", begin)
+    return detector, given_rows
+
+
+def test_a_backend_that_runs_out_of_memory_itself_is_given_fewer_frames(small):
+    (detector, given_rows), batch = small, frame_batch(10)
+    assert_same(detector.detect(batch), Detector(SETTINGS).detect(batch))
     assert given_rows == [(10, 10), (5, 5), (5, 5)]
     assert len(detector.take_notices()) == 1
+
+
+def test_batches_that_were_begun_before_memory_ran_out_halve_it_once(small):
+    detector, _ = small
+    batches = [frame_batch(10, seed) for seed in (1, 2, 3)]
+    waits = [detector.begin(batch) for batch in batches]
+    for batch, wait in zip(batches, waits, strict=True):
+        assert_same(wait(), Detector(SETTINGS).detect(batch))
+    (told,) = detector.take_notices()
+    assert told.endswith("going on with 5 frame(s) at once")
 
 
 def test_warming_up_is_not_struck_by_a_fault_and_finds_nothing_to_tell():

@@ -9,7 +9,8 @@ import pytest
 
 from cluster.attempts import MOST_ATTEMPTS, Attempts
 from cluster.pace import Turn
-from cluster.tries import DecodeTries, DetectTries, decoding_of
+from cluster.stages import _one_ahead
+from cluster.tries import DecodeTries, DetectTries, decoding_of, detecting_in
 from pipeline.cutter import DemuxSettings
 from pipeline.decode import DecodeSettings
 from pipeline.errors import SourceError
@@ -129,7 +130,10 @@ class Detector:
     def __init__(self, fails):
         self.fails, self.calls = dict(fails), 0
 
-    def detect(self, batch):
+    def begin(self, batch):
+        return lambda: self._detect(batch)
+
+    def _detect(self, batch):
         self.calls += 1
         start = batch.stretch.start
         if self.fails.get(start, 0):
@@ -167,7 +171,7 @@ def test_a_batch_that_fails_is_tried_alone_and_set_aside(failures, kinds):
     tries, detector = Tries(), Detector(failures)
     batches = list(decode_blank(segments(1)[0], SETTINGS))
     row = DetectTries(batches[0], detector, tries)
-    found = [row.detect(batch) for batch in batches]
+    found = [row.begin(batch)() for batch in batches]
     row.end()
     assert [type(each) for each in found] == kinds
     assert detector.calls == 4 + min(sum(failures.values()), MOST_ATTEMPTS - (Gap in kinds))
@@ -181,8 +185,32 @@ def test_batches_of_a_segment_that_was_given_up_are_set_aside_without_a_try():
     tries, detector = Tries(), Detector({5: 9})
     batches = list(decode_blank(segments(1)[0], SETTINGS))
     first = DetectTries(batches[0], detector, tries)
-    assert isinstance(first.detect(batches[1]), Gap)
+    assert isinstance(first.begin(batches[1])(), Gap)
     calls = detector.calls
     second = DetectTries(batches[2], detector, tries)
-    assert isinstance(second.detect(batches[2]), Gap)
+    assert isinstance(second.begin(batches[2])(), Gap)
     assert detector.calls == calls
+
+
+def test_a_batch_of_a_row_is_begun_before_the_one_in_front_is_done_and_all_come_in_order():
+    said, mark = [], object()
+
+    class Begins:
+        def begin(self, batch):
+            said.append(("begin", batch.stretch.start))
+            return lambda: said.append(("done", batch.stretch.start)) or batch.stretch.start
+
+    batches = list(decode_blank(segments(1)[0], SETTINGS))
+    assert list(_one_ahead(Begins(), [*batches[:3], mark])) == [0, 5, 10, mark]
+    assert [what for what, _ in said] == ["begin", "begin", "done", "begin", "done", "done"]
+    assert [start for what, start in said if what == "done"] == [0, 5, 10]
+
+
+def test_of_a_row_that_failed_no_batch_is_begun_while_another_is_tried():
+    tries, detector = Tries(), Detector({})
+    batches = list(decode_blank(segments(1)[0], SETTINGS))
+    tries.begin(detecting_in(batches[0]))
+    row = DetectTries(batches[0], detector, tries)
+    waits = [row.begin(batch) for batch in batches]
+    assert detector.calls == 0
+    assert [type(wait()) for wait in waits] == [Detections] * 4
