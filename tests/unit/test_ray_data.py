@@ -1,6 +1,8 @@
 """What we have of Ray Data beyond its defaults, without a Ray."""
 
 import importlib
+import logging
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -69,6 +71,46 @@ def test_this_version_of_ray_has_what_is_reached_into():
     assert callable(state.ray.wait)
     assert callable(operator.DataOpTask.on_data_ready)
     assert callable(operator.DataOpTask.get_waitable)
+
+    for name in (
+        "stats.get_or_create_stats_actor",
+        "cluster_autoscaler.rate_based_cluster_autoscaler.DefaultAutoscalingCoordinator",
+        "execution.operators.actor_pool_map_operator.get_or_create_actor_location_tracker",
+        "execution.operators.actor_pool_map_operator.get_actor_locations",
+    ):
+        module, attribute = f"ray.data._internal.{name}".rsplit(".", 1)
+        assert callable(getattr(importlib.import_module(module), attribute)), name
+    node = importlib.import_module("ray._private.node").Node
+    for name in ("start_monitor", "start_log_monitor", "start_api_server"):
+        assert callable(getattr(node, name)), name
+
+
+def test_ray_data_has_no_actors_of_its_own_where_the_cluster_is_ours_and_has_them_elsewhere():
+    stats = importlib.import_module("ray.data._internal.stats")
+    usual = stats.get_or_create_stats_actor
+    try:
+        for is_ours in (True, False, True):
+            ray_data._without_actors(is_ours=is_ours)
+            assert (stats.get_or_create_stats_actor is usual) == (not is_ours)
+        handle = pickle.loads(pickle.dumps(stats.get_or_create_stats_actor()))
+        assert handle.register_dataset.remote("a", 1) is None
+    finally:
+        ray_data._without_actors(is_ours=False)
+    assert stats.get_or_create_stats_actor is usual
+
+
+def test_ray_data_says_nothing_on_the_console_and_all_in_its_files():
+    importlib.import_module("ray.data")
+    logger = logging.getLogger("ray.data")
+    before = list(logger.handlers)
+    console = logging.StreamHandler()
+    logger.addHandler(console)
+    try:
+        ray_data._keep_off_the_console()
+        assert console not in logger.handlers
+        assert any(type(handler).__name__ == "SessionFileHandler" for handler in logger.handlers)
+    finally:
+        logger.handlers = before
 
 
 def test_an_operator_remembers_its_last_blocks_only():
