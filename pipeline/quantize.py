@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from pipeline.atomic import sha256_of, write_whole, writing
 from pipeline.backend import Boxes, DetectSettings
-from pipeline.errors import ConfigError, FootfallError, StepError
+from pipeline.errors import ConfigError, FootfallError, OutputError, StepError
 from pipeline.isolate import isolated
 from pipeline.openvino_backend import OpenVinoBackend
 from pipeline.records import Footage
@@ -39,6 +39,8 @@ _STILLS, _JUDGED_EVERY = 192, 3
 _STILLS_BYTES = 512 << 20
 # A box that a user would look at, and one that is the same.
 _SURE, _SAME_IOU = 0.25, 0.5
+# Of one recording: others will do.
+_MOST_SILENCE_S = 60.0
 _COST = "cost.json"
 _DAY_ONE = (1980, 1, 1, 0, 0, 0)
 # What torch's module of a number became in the graph.
@@ -99,7 +101,7 @@ def quantized(
 
     Raises:
         ConfigError: NNCF is not installed, or no footage gives frames.
-        OutputError: It cannot be written.
+        OutputError: It cannot be written, or what is there is damaged.
         StepError: It cannot be made.
     """
     weights = settings.weights
@@ -110,8 +112,13 @@ def quantized(
         with FileLock(path.with_suffix(".lock")):
             if not path.is_file():
                 write_whole(path, _made(settings, footages, most_stills))
-    with zipfile.ZipFile(path) as archive:
-        cost = Cost(**json.loads(archive.read(_COST)))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            cost = Cost(**json.loads(archive.read(_COST)))
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+        raise OutputError(
+            f"{str(path)!r} is no quantized model ({error}): remove it to have one made again"
+        ) from error
     return Quantized(weights=Weights(path=str(path), sha256=sha256_of(path)), cost=cost)
 
 
@@ -174,8 +181,8 @@ def _collect(
     for each in places:
         before = len(taken)
         # What is wrong with footage is for the job to find, and to tell.
-        with suppress(FootfallError):
-            taken.extend(isolated(stills, each))
+        with suppress(FootfallError, MemoryError, ValueError):
+            taken.extend(isolated(stills, each, silence_s=_MOST_SILENCE_S))
         sources += len(taken) > before
     judge = taken[_JUDGED_EVERY - 1 :: _JUDGED_EVERY]
     calibrate = [frame for n, frame in enumerate(taken) if n % _JUDGED_EVERY != _JUDGED_EVERY - 1]

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import quantize
 from pipeline.backend import Boxes, DetectSettings
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, OutputError
 from pipeline.openvino_backend import OpenVinoBackend
 from pipeline.quantize import Quantized, matches, quantized
 from pipeline.records import Footage
@@ -91,6 +91,18 @@ def test_footage_that_gives_no_frames_is_an_error_of_the_user_s(
     gone = replace(street, source_uri=str(tmp_path / "gone.mp4"))
     with pytest.raises(ConfigError, match="gives no frames to calibrate on"):
         quantized(settings, [gone], tmp_path)
+
+
+def test_a_damaged_one_is_named_and_not_used(
+    made: tuple[Path, Quantized], street: Footage, settings: DetectSettings, tmp_path: Path
+) -> None:
+    path = tmp_path / "model" / Path(made[1].weights.path).name
+    path.parent.mkdir()
+    whole = Path(made[1].weights.path).read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"PK" + whole[2:100]):
+        path.write_bytes(content)
+        with pytest.raises(OutputError, match=f"{path.name}' is no quantized model"):
+            quantized(settings, [street], tmp_path)
 
 
 def test_without_nncf_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
