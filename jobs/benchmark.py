@@ -1,4 +1,4 @@
-"""`footfall benchmark`: what the main job costs in time and memory, and how far one driver goes."""
+"""`footfall benchmark`: what the main job costs in time and memory, and how that grows."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from importlib import import_module
 KINDS = {
     "speed": "measure the main job beside ultralytics, plain Ray Data and the limits, in turn",
     "memory": "measure from outside what the main job adds under several caps",
+    "growth": "measure what a frame costs as footage grows longer and recordings more",
     "scale": "measure the control plane alone, with steps that cost nothing",
 }
 

@@ -5,9 +5,11 @@ NAME.partial ── fsync, rename ──> NAME        a run that dies leaves NAM
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ import pyarrow as pa
 from pipeline.errors import OutputError
 
 PARTIAL_SUFFIX = ".partial"
+_MOST_FLUSHED_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +54,15 @@ def partial_of(path: Path) -> Path:
     return path.with_name(path.name + PARTIAL_SUFFIX)
 
 
-def publish(path: Path) -> None:
-    """Give a finished file its name; after a crash of the machine it is whole or not there."""
-    partial = partial_of(path)
-    _flush(partial)
-    partial.replace(path)
-    _flush(path.parent)
+def publish(*paths: Path) -> None:
+    """Give finished files their names; after a crash of the machine each is whole or not there.
+
+    All are flushed at once: a disk's journal, or a server, has many done as soon as one.
+    """
+    _flush(map(partial_of, paths))
+    for path in paths:
+        partial_of(path).replace(path)
+    _flush({path.parent for path in paths})
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -66,7 +72,22 @@ def write_whole(path: Path, content: bytes) -> None:
     publish(path)
 
 
-def _flush(path: Path) -> None:
+def _flush(paths: Iterable[Path]) -> None:
+    first, *others = paths
+    if not others:
+        _flush_one(first)
+        return
+    for _ in _flushers().map(_flush_one, (first, *others)):
+        # To have it raise what went wrong.
+        pass
+
+
+@cache
+def _flushers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_MOST_FLUSHED_AT_ONCE, thread_name_prefix="flush")
+
+
+def _flush_one(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

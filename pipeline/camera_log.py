@@ -1,7 +1,8 @@
 """One camera's log: its detections, in any order, become its tables.
 
-    arrivals ──> reorder ──> stage ──> track ──> refine ──> movement ──> part ──> ledger
-                              on disk                                     on disk
+    arrivals ──> reorder ──> track ──> refine ──> movement ──> part ──> ledger
+                    └──> stage, what no part has taken yet    on disk
+                         on disk
 
 The steps know nothing of each other; this is where they meet. A camera's footage goes on from one
 recording to the next: the tracker stays, and a short gap between two recordings does not end a track.
@@ -49,7 +50,9 @@ class _OpenFootage:
     ) -> None:
         self.footage = footage
         self.is_cut_short = stop is not None
+        # What nothing on disk tells of yet.
         self._whole: list[WholeSegment] = []
+        self._end: FootageEnd | None = None
         self.buffer = ReorderBuffer(footage.key, first=first, keep=self._whole.append)
         self.has_begun = first > 0
         self._staging = staging
@@ -62,18 +65,38 @@ class _OpenFootage:
         if end is not None:
             self.buffer.take(end)
 
-    def stage(self) -> Gain:
-        """Put what has become whole on disk, in one file; return what that is.
+    def take(self, arrival: Detections | Gap | FootageEnd) -> None:
+        """Take an arrival into the buffer."""
+        if isinstance(arrival, FootageEnd) and self.buffer.end is None:
+            self._end = arrival
+        self.buffer.take(arrival)
+
+    @property
+    def gain(self) -> Gain:
+        """What has become whole, and is not on disk yet."""
+        return sum((_gain_of(segment) for segment in self._whole), Gain())
+
+    def committed(self, stop: int, *, is_ended: bool) -> None:
+        """Note that a part has taken the segments before `stop`, and perhaps the end."""
+        # In place: the buffer adds to it.
+        self._whole[:] = [segment for segment in self._whole if segment.index >= stop]
+        self._end = None if is_ended else self._end
+        self._staging.drop(self.footage, stop, is_ended=is_ended)
+
+    def stage(self) -> None:
+        """Put what has become whole on disk, in one file, and the end.
 
         Raises:
             OutputError: It cannot be written.
         """
         whole = sorted(self._whole, key=lambda segment: segment.index)
-        self._whole.clear()
         self._staging.keep(
             self.footage, [replace(segment, attempt_id=self._attempt_id) for segment in whole]
         )
-        return sum((_gain_of(segment) for segment in whole), Gain())
+        self._whole.clear()
+        if self._end is not None:
+            self._staging.keep_end(self.footage, self._end)
+            self._end = None
 
 
 def _gain_of(segment: WholeSegment) -> Gain:
@@ -142,11 +165,11 @@ class CameraLog:
         for arrival in arrivals:
             key = arrival.footage if isinstance(arrival, FootageEnd) else arrival.stretch.footage
             target = targets.setdefault(key.sequence, self._open[key.sequence])
-            if isinstance(arrival, FootageEnd) and target.buffer.end is None:
-                self._staging.keep_end(target.footage, arrival)
-            target.buffer.take(arrival)
-        gain = sum((target.stage() for target in targets.values()), Gain())
+            target.take(arrival)
+        gain = sum((target.gain for target in targets.values()), Gain())
         self._advance()
+        for target in targets.values():
+            target.stage()
         return gain
 
     @property
@@ -284,8 +307,11 @@ class CameraLog:
             self._tracker.forget()
         part = self._part_for(last)
         part.commit(self._ledger, self._state(), is_final=is_final)
-        for footage, stop, is_ended in part.covers:
-            self._staging.drop(footage, stop, is_ended=is_ended)
+        taken = {footage.evidence_id: (stop, is_ended) for footage, stop, is_ended in part.covers}
+        for opened in self._open:
+            if opened.footage.evidence_id in taken:
+                stop, is_ended = taken[opened.footage.evidence_id]
+                opened.committed(stop, is_ended=is_ended)
         self._part, self._is_final = None, is_final
         self._number += 1
 

@@ -5,7 +5,8 @@ Two decoders, with the same pixels (both scale with FFmpeg's bicubic filter):
 - decord, for the ordinary segment. It decodes ahead without bound and names no frame's time, so it
   gets only whole, undamaged segments whose frames fit the memory it may run ahead in.
 - PyAV, for the rest: it decodes when asked, and tells each frame by its own presentation time. So it
-  takes rotated, damaged and very long segments, and goes on where decord gives up.
+  takes rotated, damaged and very long segments, and goes on where decord gives up. It skips what is not
+  wanted, which decord scales and throws away: it takes those of which at most every other frame is.
 
 Batch i always covers positions [i * batch_size, (i + 1) * batch_size), whatever fails: a segment that
 is decoded again is split as it was before.
@@ -54,7 +55,12 @@ def suits_decord(segment: Segment, settings: DecodeSettings) -> bool:
         return False
     plain = not (segment.damaged or segment.in_place or segment.footage.track.rotation_deg)
     ahead = segment.packets * segment.footage.letterbox.frame_bytes
-    return plain and segment.packets >= _DECORD_MIN_PACKETS and ahead <= settings.ahead_bytes
+    return (
+        plain
+        and segment.packets >= _DECORD_MIN_PACKETS
+        and 2 * segment.wanted > segment.packets
+        and ahead <= settings.ahead_bytes
+    )
 
 
 def decode(segment: Segment, settings: DecodeSettings) -> Iterator[FrameBatch]:

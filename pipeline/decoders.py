@@ -159,7 +159,10 @@ def _next(reader: Any) -> Any:  # noqa: ANN401 -- decord has no types
 
 
 class PyavDecoder:
-    """PyAV: decodes when asked, frames told by their presentation times."""
+    """PyAV: decodes when asked, frames told by their presentation times.
+
+    Of a picture that is not wanted it decodes what others refer to, and scales nothing.
+    """
 
     def __init__(self) -> None:
         self.first_error = ""
@@ -170,8 +173,12 @@ class PyavDecoder:
         with _packets(segment) as (stream, packets):
             stream.codec_context.thread_count = 1
             stream.codec_context.options = DECODER_LIMITS
+            # Some codecs (dav1d's AV1) would keep for good what is to be skipped when they begin.
+            stream.codec_context.open()
             scale = Scaler(segment.footage)
             for packet in packets:
+                is_wanted = packet is None or _time(packet, stream) in rows
+                stream.codec_context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
                 for frame in self._decode(stream, packet):
                     row = rows.get(seconds(frame.pts or 0, stream), -1)
                     if row >= 0:
@@ -187,6 +194,11 @@ class PyavDecoder:
         if len(whole) < len(frames):
             self.first_error = self.first_error or "the picture is corrupt"
         return [frame for frame in whole if frame.pts is not None]
+
+
+def _time(packet: VideoPacket, stream: av.VideoStream) -> float:
+    """Return a packet's presentation time in seconds; the cutter gave it one."""
+    return seconds(packet.pts or 0, stream)
 
 
 @contextmanager

@@ -139,16 +139,16 @@ class PartWriter:
         for name in ("detections", "movements", "tracks", *self._paths):
             if not any(table == name for table, _ in self._files):
                 self._file(name, self._date)
-        entries = []
         for (name, _), file in self._files.items():
             if file.held or file.writer is None:
                 self._flush(name, file)
-            with writing(self._output):
+        files = self._files.values()
+        with writing(self._output):
+            for file in files:
                 assert file.writer is not None
                 file.writer.close()
-                publish(file.path)
-                entries.append(entry_of(self._output, file.path, file.rows))
-        return entries
+            publish(*(file.path for file in files))
+            return [entry_of(self._output, file.path, file.rows) for file in files]
 
 
 def _by_date(rows: pa.Table, column: str) -> Mapping[str, pa.Table]:

@@ -182,7 +182,10 @@ def test_a_video_track_of_several_is_read_in_place_by_its_own_number(
 
 
 @pytest.mark.parametrize("stride", [2, 7, 50])
-@pytest.mark.parametrize("name", ["h264", "hevc_open_gop", "turned_90", "edit_list"])
+@pytest.mark.parametrize(
+    "name",
+    ["h264", "h264_open_gop", "hevc_open_gop", "mpeg4", "vp9", "av1", "turned_90", "edit_list"],
+)
 def test_stride_takes_every_nth_frame_and_keeps_its_number(
     clips: ClipFolder, name: str, stride: int
 ) -> None:
@@ -192,6 +195,7 @@ def test_stride_takes_every_nth_frame_and_keeps_its_number(
     segments, _ = cut_one(footage, DemuxSettings(segment_frames=20, stride=stride))
     got = decoded(segments, DecodeSettings())
 
+    assert not any(suits_decord(segment, DecodeSettings()) for segment in segments)
     assert_same(got, chosen(everything, [i for i in everything.frame_index if i % stride == 0]))
 
 

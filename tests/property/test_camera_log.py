@@ -29,6 +29,7 @@ from pipeline.records import (
 from pipeline.tables import Provenance
 from pipeline.tail import Tail
 from pipeline.track import TrackSettings
+from tests.property.deaths import death
 
 RATE_FPS = 25
 SEGMENT_FRAMES = 25
@@ -318,6 +319,19 @@ def test_what_came_whole_behind_a_lost_segment_is_logged_when_the_log_is_closed(
     assert (lost.status, lost.frames) == ("partial", 2 * SEGMENT_FRAMES)
     assert [failure.message for failure in lost.failures] == ["segment 0 never came"]
     assert (kept.status, kept.frames, kept.failures) == ("completed", FRAMES, [])
+
+
+def test_what_a_part_takes_as_it_comes_is_not_staged_before(tmp_path):
+    only = footage()
+    log = camera_log(tmp_path, only)
+    *first, last = whole(only)
+    with death(None) as counted:
+        log.push(first[0])
+        assert counted.done.count("new_file") == 1
+        log.push(*first[1:], last)
+    assert counted.done.count("new_file") == 1
+    (result,) = closed(log, tmp_path)
+    assert result.frames == FRAMES
 
 
 def test_an_empty_table_is_filed_under_the_date_on_which_its_footage_began(tmp_path):
