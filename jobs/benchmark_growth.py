@@ -1,10 +1,10 @@
 """`footfall benchmark growth`: does a frame cost the same, however much footage there is?
 
-    rows         footage                                              what is shown
-    length       one recording, short and long                        a frame's cost does not grow with length
-    recordings   the long one's footage, cut into a hundred           nor with the number of recordings
-    overhead     recordings of 5 s, and one as long as all of them    what a recording costs besides its frames
-    stride       every third frame of the short one                   what is saved by looking at fewer
+    rows         footage                                          what is shown
+    length       one recording, short and long                    what a frame costs does not grow
+    recordings   as long, in a hundred of them                    nor with their number
+    overhead     recordings of 5 s, and one as long as all        what one costs besides its frames
+    stride       every third frame of the short one               what is saved by looking at fewer
 
 CPU seconds are those that the whole machine was busy for, so nothing else should run on it. Length and
 recordings run the real detector; overhead runs the stand-in, which leaves the rest to be seen.
