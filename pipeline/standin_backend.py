@@ -32,7 +32,7 @@ class StandInBackend:
 
         self.class_names = CLASS_NAMES
         self._confidence = settings.confidence
-        self._regions = cv2.connectedComponentsWithStats
+        self._in_range, self._regions = cv2.inRange, cv2.connectedComponentsWithStats
 
     def begin(
         self,
@@ -45,7 +45,8 @@ class StandInBackend:
     def _boxes(self, pixels: NDArray[np.uint8]) -> Boxes:
         in_frames, found = [], []
         for row, frame in enumerate(pixels):
-            bright = (frame.min(axis=2) >= _BRIGHT).astype(np.uint8)
+            # numpy takes thirty times as long for the least of three channels.
+            bright = self._in_range(frame, (_BRIGHT,) * 3, (255,) * 3)
             count, _, stats, _ = self._regions(bright)
             # The first is the background.
             for left, top, width, height, area in stats[1:count]:
