@@ -16,7 +16,7 @@ from pipeline.backend import Backend, Boxes, DetectSettings, joined
 from pipeline.openvino_backend import OpenVinoBackend
 from pipeline.records import Detections, FrameBatch
 from pipeline.standin_backend import STAND_IN, StandInBackend
-from pipeline.timing import Stopwatch
+from pipeline.timing import Moment, OverlappingWork
 from pipeline.torch_backend import TorchBackend
 
 _BACKENDS: dict[str, Callable[[DetectSettings], Backend]] = {
@@ -40,6 +40,7 @@ class Detector:
         self._settings = settings
         self._rows = settings.batch_size
         self._notices: list[str] = []
+        self._work = OverlappingWork("detect")
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -69,20 +70,19 @@ class Detector:
         Returns:
             What waits for its detections, to be called once; it raises as `detect` does.
         """
-        watch = Stopwatch("detect")
-        with watch.running():
-            fault, place = self._settings.fault, (batch.video_track, batch.stretch.segment)
-            strike = partial(fault.strike, "detect", *place) if fault else None
-            wait = self._begin(batch.pixels, strike)
-        return lambda: self._finish(batch, watch, wait)
+        begun = self._work.begin()
+        fault, place = self._settings.fault, (batch.video_track, batch.stretch.segment)
+        strike = partial(fault.strike, "detect", *place) if fault else None
+        wait = self._begin(batch.pixels, strike)
+        return lambda: self._finish(batch, begun, wait)
 
-    def _finish(self, batch: FrameBatch, watch: Stopwatch, wait: Callable[[], Boxes]) -> Detections:
-        # The time between the two is other batches'.
-        with watch.running():
-            found = wait()
-            boxes = batch.letterbox.to_source(found.xyxy)
+    def _finish(self, batch: FrameBatch, begun: Moment, wait: Callable[[], Boxes]) -> Detections:
+        found = wait()
+        boxes = batch.letterbox.to_source(found.xyxy)
         ready_at = batch.spans[-1].ended_at if batch.spans else 0.0
-        span = watch.span(frames=len(batch.frame_index), bytes_=boxes.nbytes, ready_at=ready_at)
+        span = self._work.span(
+            begun, frames=len(batch.frame_index), bytes_=boxes.nbytes, ready_at=ready_at
+        )
         if batch.spans:
             span = span.crossed(batch.spans[-1], batch.pixels.nbytes)
         return Detections(

@@ -79,7 +79,6 @@ class Stopwatch:
             bytes_: What the step gave on.
             ready_at: Unix time since when the work lay ready; 0 means that it never lay.
         """
-        wait_s = max(0.0, self._began_at - ready_at) if ready_at and self._began_at else 0.0
         span = Span(
             step=self._step,
             wall_s=self._wall_s,
@@ -87,9 +86,55 @@ class Stopwatch:
             frames=frames,
             pid=os.getpid(),
             bytes=bytes_,
-            wait_s=wait_s,
+            wait_s=_waited_s(ready_at, self._began_at),
             ended_at=time.time(),
             node=_Here.node,
         )
         self._wall_s = self._cpu_s = self._began_at = 0.0
         return span
+
+
+def _waited_s(ready_at: float, began_at: float) -> float:
+    return max(0.0, began_at - ready_at) if ready_at and began_at else 0.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Moment:
+    """A moment by a clock that only rises, with the CPU seconds of the process until then."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    unix_s: float = 0.0
+
+
+class OverlappingWork:
+    """Times work of one step that is begun before the work in front of it is done.
+
+    begun    1     2     3
+    done           1     2     3      each gets what passed since the one in front was done, or,
+    is timed 11111122222233333        if it was begun later, since then
+    """
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+        self._last = Moment()
+
+    def begin(self) -> Moment:
+        """Note that a piece of work begins now."""
+        return Moment(time.perf_counter(), time.process_time(), time.time())
+
+    def span(self, begun: Moment, *, frames: int, bytes_: int = 0, ready_at: float = 0.0) -> Span:
+        """Return the span of a piece of work that is done now; see `Stopwatch.span`."""
+        since, now = max(begun, self._last), self.begin()
+        self._last = now
+        return Span(
+            step=self._step,
+            wall_s=now.wall_s - since.wall_s,
+            cpu_s=now.cpu_s - since.cpu_s,
+            frames=frames,
+            pid=os.getpid(),
+            bytes=bytes_,
+            wait_s=_waited_s(ready_at, begun.unix_s),
+            ended_at=now.unix_s,
+            node=_Here.node,
+        )
