@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -75,37 +75,71 @@ class MemorySample:
 class MemoryMeter:
     """Measures the memory of processes.
 
-    The kernel walks all pages of a process to tell its PSS, some milliseconds for a large one. So a
-    process is read again when its resident size has changed by more than `tolerance_bytes`; otherwise
-    only every `READ_AGAIN` calls if it has changed at all, and every `READ_STILL` if it has not, for
-    its share of common pages may have.
+    The kernel walks all pages of a process to tell its PSS, some milliseconds for a large one; how
+    many pages are its own, it tells at once. So a process has what was read last, and what its own
+    have changed by since. It is read again when those that it may share have changed by more than
+    `tolerance_bytes`; otherwise only every `READ_AGAIN` calls if it has changed at all, and every
+    `READ_STILL` if it has not, for its share of common pages may have.
     """
 
-    READ_AGAIN, READ_STILL = 3, 12
+    READ_AGAIN, READ_STILL = 5, 12
 
     def __init__(self, tolerance_bytes: int = MIB) -> None:
         self._tolerance_bytes = tolerance_bytes
-        self._known: dict[int, tuple[int, int, Usage]] = {}
+        self._known: dict[int, _Known] = {}
 
     def measure(self, processes: Iterable[psutil.Process], *, anew: bool = False) -> Usage:
         """Return the sum over processes, all read `anew` or not; one that has ended counts nothing."""
-        known: dict[int, tuple[int, int, Usage]] = {} if anew else self._known
+        known: dict[int, _Known] = {} if anew else self._known
         self._known = {}
         for process in processes:
-            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-                rss = process.memory_info().rss
-                last_rss, age, usage = known.get(process.pid, (-1, 0, None))
-                moved = abs(rss - last_rss) > self._tolerance_bytes
-                good_for = self.READ_STILL if rss == last_rss else self.READ_AGAIN
-                if usage is None or moved or age >= good_for:
-                    last_rss, age, usage = rss, 0, _read_usage(process.pid)
-                self._known[process.pid] = last_rss, age + 1, usage
+            # OSError: it has ended, or may not be looked at.
+            with suppress(OSError):
+                now, last = _read_resident(process.pid), known.get(process.pid)
+                if last is None or self._is_stale(last, now):
+                    last = _Known(now, now, 0, _read_usage(process.pid))
+                self._known[process.pid] = replace(last, now=now, age=last.age + 1)
         return sum(self.by_process.values(), Usage())
+
+    def _is_stale(self, last: "_Known", now: "_Resident") -> bool:
+        moved = abs(now.shared_bytes - last.read.shared_bytes) > self._tolerance_bytes
+        return moved or last.age >= (self.READ_STILL if now == last.read else self.READ_AGAIN)
 
     @property
     def by_process(self) -> Mapping[int, Usage]:
         """What each process had at the last measurement, by its id."""
-        return MappingProxyType({pid: usage for pid, (_, _, usage) in self._known.items()})
+        return MappingProxyType({pid: known.usage_now for pid, known in self._known.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Resident:
+    """What a process has resident: pages of its own, and pages that it may share."""
+
+    own_bytes: int
+    shared_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a process: its usage as it was read, and what was resident then and now."""
+
+    read: _Resident
+    now: _Resident
+    age: int
+    usage: Usage
+
+    @property
+    def usage_now(self) -> Usage:
+        more = self.now.own_bytes - self.read.own_bytes
+        return self.usage + Usage(rss_bytes=more, pss_bytes=more, uss_bytes=more)
+
+
+def _read_resident(pid: int) -> _Resident:
+    """Read what a process has resident; see proc(5) for what counts as shared."""
+    lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
+    kib = {line.split(b":")[0]: int(line.split()[1]) for line in lines if line.startswith(b"Rss")}
+    own = kib.get(b"RssAnon", 0) * 1024
+    return _Resident(own, (kib.get(b"RssFile", 0) + kib.get(b"RssShmem", 0)) * 1024)
 
 
 def _read_usage(pid: int) -> Usage:

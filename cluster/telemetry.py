@@ -20,8 +20,8 @@ SAMPLE_EVERY_S = 1.0
 _SETTLES_S = 10.0
 # So many samples in a row above the bound: memory that is on its way out does not count.
 _PATIENCE = 5
-# A process is looked at anew when it has changed by so much.
-_TOLERANCE_BYTES = MIB // 2
+# A process is looked at anew when what it shares has changed by so much.
+_TOLERANCE_BYTES = 4 * MIB
 # Of Ray's titles of processes: those that may be ended at any time, for others make their work anew.
 _IDLE = "ray::IDLE"
 _RECYCLABLE = ("decode_stage", "DetectStage", _IDLE)

@@ -30,8 +30,8 @@ from pipeline.isolate import isolated
 from pipeline.records import Detections, Failure, FootageKey, FrameBatch, Gap, Segment, Stretch
 from pipeline.warmup import WARM_UP_KEY
 
-# How often who has to wait asks again.
-_ASK_AGAIN_S = 0.05
+# Who has to wait asks again, after twice as long each time: an answer costs a millisecond.
+_ASK_AGAIN_S, _MOST_ASLEEP_S = 0.02, 0.5
 # One a process: tasks come and go in it.
 _upkeep = Upkeep()
 
@@ -80,8 +80,10 @@ def here() -> str:
 
 
 def _answer_to(ask: Callable[[], Any]) -> Any:  # noqa: ANN401 -- whatever is answered
+    asleep_s = _ASK_AGAIN_S
     while (answer := ray.get(ask())) is None:
-        sleep(_ASK_AGAIN_S)
+        sleep(asleep_s)
+        asleep_s = min(2 * asleep_s, _MOST_ASLEEP_S)
     return answer
 
 

@@ -7,13 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from cluster import upkeep
-from cluster.meter import MIB, MemoryMeter, Usage, check_memory_limit, cleanup_memory, family
+from cluster.meter import (
+    MIB,
+    MemoryMeter,
+    Usage,
+    _Resident,
+    check_memory_limit,
+    cleanup_memory,
+    family,
+)
 from cluster.pace import Turn
 from cluster.telemetry import Leaks
 from cluster.upkeep import Upkeep
@@ -240,15 +247,28 @@ def test_a_process_that_has_hardly_changed_is_looked_at_anew_only_now_and_then(
     read = []
     monkeypatch.setattr("cluster.meter._read_usage", lambda pid: read.append(pid) or Usage())
     sizes = itertools.count(1000)
-    process = SimpleNamespace(
-        pid=own.pid, memory_info=lambda: SimpleNamespace(rss=next(sizes) if restless else 1000)
+    monkeypatch.setattr(
+        "cluster.meter._read_resident",
+        lambda _: _Resident(1 << 30, next(sizes) if restless else 1000),
     )
-    meter = MemoryMeter(tolerance_bytes=1 << 40)
+    meter = MemoryMeter(tolerance_bytes=1 << 20)
     for _ in range(2 * every + 1):
-        meter.measure([process])
+        meter.measure([own])
     assert read == [own.pid] * 3
-    meter.measure([process], anew=True)
+    meter.measure([own], anew=True)
     assert read == [own.pid] * 4
+
+
+def test_what_a_process_has_of_its_own_is_known_without_looking_at_it_anew(own, monkeypatch):
+    resident = [_Resident(100 * MIB, 10 * MIB), _Resident(130 * MIB, 11 * MIB)]
+    resident += [_Resident(90 * MIB, 10 * MIB), _Resident(90 * MIB, 15 * MIB)]
+    usages = iter([Usage(rss_bytes=110 * MIB, pss_bytes=105 * MIB), Usage(rss_bytes=105 * MIB)])
+    monkeypatch.setattr("cluster.meter._read_resident", lambda _: resident.pop(0))
+    monkeypatch.setattr("cluster.meter._read_usage", lambda _: next(usages))
+    meter = MemoryMeter(tolerance_bytes=2 * MIB)
+    assert [meter.measure([own]).pss_bytes / MIB for _ in range(3)] == [105, 135, 95]
+    # Five more that it shares, perhaps.
+    assert meter.measure([own]) == Usage(rss_bytes=105 * MIB)
 
 
 def test_a_process_that_has_ended_counts_nothing(own):
