@@ -21,6 +21,8 @@ _MOST_BLOCKS_REMEMBERED = 200
 # After the first piece of work is ready, so long is waited for more: each look at all of them costs
 # the driver some milliseconds.
 _GATHER_S = 0.01
+# Ray Data looks around after a tenth of a second, which costs as much, and has nothing to see then.
+_LONGEST_WAIT_S = 0.4
 
 
 @dataclass(slots=True)
@@ -63,7 +65,7 @@ class _Promptly:
         """Return (ready, not ready) once any that is not held up is ready, or at the time-out."""
         self.held_up.intersection_update(refs)
         if news := [ref for ref in refs if ref not in self.held_up]:
-            ray.wait(news, **(how | {"num_returns": 1}))
+            ray.wait(news, **(how | {"num_returns": 1, "timeout": _LONGEST_WAIT_S}))
             how["timeout"] = _GATHER_S
         found: tuple[list[Any], list[Any]] = ray.wait(refs, **how)
         return found
