@@ -3,7 +3,7 @@
 Machines are shared and noisy, so all run in turn (A B C A B C), each in a process of its own, and what
 is told is each one's median, its spread, and the median of the ratios within a round. A contender's
 time is wall time from outside, of 2 N frames less that of N: what is left is its steady rate, and what
-was taken off is its start-up.
+was taken off is its start-up. footfall's N is the larger one: see `Contender.longer`.
 """
 
 import argparse
@@ -149,22 +149,21 @@ class _Bench:
         folder = self._folder / kind
         folder.mkdir()
         loop = make_loops([self._clip], 1, folder)[0] if kind == "1080p" else self._clip
-        once, twice = (
-            film([loop], times * self._options.seconds, folder / f"{times}.mkv") for times in (1, 2)
-        )
-        counted = [_footage(recording).track.expected_frames for recording in (once, twice)]
+        once = film([loop], self._options.seconds, folder / "1.mkv")
         footage = _footage(once)
         running = self._contenders(footage, folder)
         width, height = footage.track.upright_size
         report = Report(
             footage=f"{self._clip.name} ({footage.track.codec}, {width}x{height})",
-            frames=counted[1] - counted[0],
+            frames=footage.track.expected_frames,
             cores=len(os.sched_getaffinity(0)),
             figures=[Figures(name=one.name, precision=one.precision) for one in running],
         )
         for number in range(self._options.rounds):
             for one, figures in zip(running, report.figures, strict=True):
-                took = [self._timed(one, recording) for recording in (once, twice)]
+                lengths = [self._film(loop, times * one.longer, folder) for times in (1, 2)]
+                counted = [_footage(length).track.expected_frames for length in lengths]
+                took = [self._timed(one, length) for length in lengths]
                 figures.fps.append((counted[1] - counted[0]) / max(took[1] - took[0], 1e-3))
                 figures.startup_s.append(took[0] - counted[0] / figures.fps[-1])
                 self._say(f"{kind} {number + 1}: {one.name} {one.precision}", figures.fps[-1])
@@ -172,6 +171,11 @@ class _Bench:
                 report.costs.setdefault(name, []).append(cost)
                 self._say(f"{kind} {number + 1}: {name} alone", cost.fps)
         return report
+
+    def _film(self, loop: Path, times: int, folder: Path) -> Path:
+        """Return a recording that is so many times as long as was asked for."""
+        path = folder / f"{times}.mkv"
+        return path if path.exists() else film([loop], times * self._options.seconds, path)
 
     def _say(self, what: str, fps: float) -> None:
         print(f"{what}: {fps:.1f} frames/s", file=sys.stderr)

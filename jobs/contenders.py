@@ -15,6 +15,7 @@ TORCH_TRACK, OPENVINO_TRACK = "ultralytics track, PyTorch", "ultralytics track, 
 PLAIN_RAY = "plain Ray Data, PyTorch, no tracking"
 _PEERS = Path(__file__).parent / "peers"
 _CONFIDENCE = 0.1
+_LONGER = 3
 # ultralytics' export can be had as INT8 too, calibrated on other pictures: that is no comparison.
 _EXPORT_PRECISIONS = ("fp32", "bf16")
 
@@ -26,11 +27,14 @@ class Contender:
     Attributes:
         precision: Of its arithmetic.
         command: From a recording and a folder to write to, to its command line.
+        longer: It is given so many times as much footage: what starts a cluster takes some seconds,
+            now more and now less, which must not pass for frames.
     """
 
     name: str
     precision: str
     command: Callable[[Path, Path], list[str]]
+    longer: int = 1
 
 
 def contenders(
@@ -67,7 +71,10 @@ def contenders(
 
     torch_precision = "fp32" if device == "cpu" else "fp16"
     every = [
-        *(Contender(name=FOOTFALL, precision=one, command=ours(one)) for one in precisions),
+        *(
+            Contender(name=FOOTFALL, precision=one, command=ours(one), longer=_LONGER)
+            for one in precisions
+        ),
         Contender(
             name=TORCH_TRACK, precision=torch_precision, command=track(weights, torch_precision)
         ),
