@@ -173,8 +173,8 @@ class PyavDecoder:
         with _packets(segment) as (stream, packets):
             stream.codec_context.thread_count = 1
             stream.codec_context.options = DECODER_LIMITS
-            # Some codecs (dav1d's AV1) would keep for good what is to be skipped when they begin.
-            stream.codec_context.open()
+            if not self._opened(stream):
+                return
             scale = Scaler(segment.footage)
             for packet in packets:
                 is_wanted = packet is None or _time(packet, stream) in rows
@@ -183,6 +183,15 @@ class PyavDecoder:
                     row = rows.get(seconds(frame.pts or 0, stream), -1)
                     if row >= 0:
                         yield row, scale(frame)
+
+    def _opened(self, stream: av.VideoStream) -> bool:
+        # Before the first packet: some codecs (dav1d's AV1) would keep for good what that one skips.
+        try:
+            stream.codec_context.open()
+        except av.error.FFmpegError as error:
+            self.first_error = str(error.strerror)
+            return False
+        return True
 
     def _decode(self, stream: av.VideoStream, packet: VideoPacket | None) -> list[av.VideoFrame]:
         try:
