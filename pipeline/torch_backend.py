@@ -34,13 +34,18 @@ class TorchBackend:
             .to(settings.device, self._dtype, memory_format=torch.channels_last)
         )
         self._wanted = torch.from_numpy(wanted_mask(settings, self.class_names)).to(settings.device)
-        if settings.device == "cpu":
+        self._is_cuda = settings.device == "cuda"
+        self._copying: Any = None
+        if self._is_cuda:
+            self._copying = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        else:
             torch.set_num_threads(settings.threads)
 
     def begin(self, pixels: NDArray[np.uint8], rows: int) -> Callable[[], Boxes]:
         """Send (k, height, width, 3) uint8 RGB through the network; CUDA works on while we go on.
 
-        On CUDA the shape is always that of `rows`.
+        On CUDA the shape is always that of `rows`, and frames are copied there while those before
+        them are worked on.
 
         Raises:
             MemoryError: The device has too little.
@@ -60,15 +65,31 @@ class TorchBackend:
 
     def _infer(self, pixels: NDArray[np.uint8], rows: int) -> Any:  # noqa: ANN401 -- torch is loaded late
         """Return (k, 4 + classes, n) float32, on the device."""
-        torch, count = self._torch, len(pixels)
-        # torch will not hold memory that it may not write to, such as the object store's.
-        batch = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
-        batch = batch.to(self._settings.device, non_blocking=True)
-        if self._settings.device == "cuda" and count < rows:
-            batch = torch.nn.functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, rows - count))
+        batch = self._sent(pixels, max(rows, len(pixels)) if self._is_cuda else len(pixels))
         # (k, h, w, 3) permuted is channels-last already.
         raw = self._model(batch.permute(0, 3, 1, 2).to(self._dtype).div_(255))
-        return (raw[0] if isinstance(raw, (tuple, list)) else raw)[:count].float()
+        return (raw[0] if isinstance(raw, (tuple, list)) else raw)[: len(pixels)].float()
+
+    def _sent(self, pixels: NDArray[np.uint8], rows: int) -> Any:  # noqa: ANN401 -- torch is loaded late
+        """Return (rows, height, width, 3) uint8 on the device, zero behind the frames.
+
+        Frames are copied into memory of our own once in any case: the object store's may not be
+        written to, which torch wants, nor is it pinned, without which a copy to CUDA blocks.
+        """
+        cuda = self._torch.cuda
+        staged = self._torch.empty(
+            (rows, *pixels.shape[1:]), dtype=self._torch.uint8, pin_memory=self._is_cuda
+        )
+        staged.numpy()[: len(pixels)] = pixels
+        staged.numpy()[len(pixels) :] = 0
+        if self._copying is None:
+            return staged
+        with cuda.stream(self._copying):
+            batch = staged.to(self._settings.device, non_blocking=True)
+        cuda.current_stream().wait_stream(self._copying)
+        # Its memory is not given to the next copy before this batch is done.
+        batch.record_stream(cuda.current_stream())
+        return batch
 
     def _select(self, raw: Any) -> Boxes:  # noqa: ANN401 -- torch is loaded late
         """Choose the boxes of all frames at once; raw is (k, 4 + classes, n)."""

@@ -177,7 +177,7 @@ def intersection_over_union(a: NDArray[np.floating], b: NDArray[np.floating]) ->
     return overlap
 
 
-def _assign(cost: Float64s, limit: float) -> tuple[Int64s, Int64s]:
+def assign(cost: Float64s, limit: float) -> tuple[Int64s, Int64s]:
     """Return the rows and columns of the cheapest matching with no cost above `limit`."""
     if not cost.size:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -262,7 +262,7 @@ class ByteTracker:
                 return
             cost = self._cost(rows, boxes[columns], confidence[columns], class_id[columns])
             cost = cost if use_score else self._cost(rows, boxes[columns], None, class_id[columns])
-            r, c = _assign(cost, limit)
+            r, c = assign(cost, limit)
             rows, columns = rows[r], columns[c]
             matched[rows] = True
             self._continue(rows, time_s, boxes[columns])

@@ -1,0 +1,161 @@
+"""`footfall evaluate OUTPUT --truth GT.txt`: a movement log beside what people saw who drew it by hand.
+
+HOTA, DetA, AssA (Luiten et al. 2020), MOTA and switches (CLEAR), IDF1, by `trackeval`, on all frames.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from jobs.console import printable, wide_console
+from jobs.exits import EXIT_OK, ending
+from jobs.mot import Tracks, footages_of, read_mot, read_movements
+from pipeline.errors import ConfigError
+from pipeline.run_folder import find_run
+from pipeline.track import assign, intersection_over_union
+
+# What MOTChallenge calls a match.
+_LEAST_OVERLAP = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """How near tracks come to the truth; shares of 1.
+
+    Attributes:
+        switches: How often a person's track_id changed.
+        people: In the truth.
+        tracks: In the log.
+    """
+
+    hota: float
+    det_a: float
+    ass_a: float
+    mota: float
+    idf1: float
+    switches: int
+    people: int
+    tracks: int
+
+
+def quality(truth: Tracks, found: Tracks) -> Quality:
+    """Hold tracks against the truth of the same frames.
+
+    As MOTChallenge does, boxes of a track on what the truth says to ignore are not counted.
+    """
+    from trackeval.metrics import CLEAR, HOTA, Identity
+
+    ignored = truth.confidence == 0
+    found = found.where(~_on_ignored(truth, ignored, found))
+    data = _as_trackeval(truth.where(~ignored), found)
+    hota = HOTA().eval_sequence(data)
+    clear = CLEAR({"PRINT_CONFIG": False}).eval_sequence(data)
+    identity = Identity({"PRINT_CONFIG": False}).eval_sequence(data)
+    return Quality(
+        hota=float(np.mean(hota["HOTA"])),
+        det_a=float(np.mean(hota["DetA"])),
+        ass_a=float(np.mean(hota["AssA"])),
+        mota=float(clear["MOTA"]),
+        idf1=float(identity["IDF1"]),
+        switches=int(clear["IDSW"]),
+        people=data["num_gt_ids"],
+        tracks=data["num_tracker_ids"],
+    )
+
+
+def _on_ignored(truth: Tracks, ignored: NDArray[np.bool], found: Tracks) -> NDArray[np.bool]:
+    """Return (n,): the boxes that fit best to one of the truth's that is to be ignored."""
+    on = np.zeros(len(found.frame), bool)
+    for frame in np.unique(truth.frame[ignored]):
+        there, here = np.flatnonzero(truth.frame == frame), np.flatnonzero(found.frame == frame)
+        overlap = intersection_over_union(truth.boxes[there], found.boxes[here])
+        rows, columns = assign(1 - overlap, _LEAST_OVERLAP)
+        on[here[columns]] = ignored[there[rows]]
+    return on
+
+
+def _as_trackeval(truth: Tracks, found: Tracks) -> dict[str, Any]:
+    """Return what `trackeval` calls a sequence: ids from 0, and how alike boxes are, frame by frame."""
+    frames = int(max(truth.frame.max(initial=-1), found.frame.max(initial=-1))) + 1
+    sides = []
+    for side in (truth, found):
+        ids, numbers = np.unique(side.track_id, return_inverse=True)
+        bounds = np.searchsorted(side.frame, np.arange(frames + 1))
+        places = [slice(a, b) for a, b in pairwise(bounds)]
+        sides.append((len(ids), [numbers[place] for place in places], places))
+    (people, seen, there), (tracks, given, here) = sides
+    return {
+        "num_timesteps": frames,
+        "num_gt_ids": people,
+        "num_tracker_ids": tracks,
+        "num_gt_dets": len(truth.frame),
+        "num_tracker_dets": len(found.frame),
+        "gt_ids": seen,
+        "tracker_ids": given,
+        "similarity_scores": [
+            intersection_over_union(truth.boxes[a], found.boxes[b])
+            for a, b in zip(there, here, strict=True)
+        ],
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Hold the movement log of a video track against truth in MOTChallenge's form."""
+    parser = argparse.ArgumentParser(prog="footfall evaluate", description=main.__doc__)
+    parser.add_argument("output", metavar="OUTPUT", help="folder of the tables")
+    parser.add_argument("--truth", required=True, metavar="GT.txt", help="frames from 1")
+    parser.add_argument("--recording", default="", help="name or path of it, if there are several")
+    parser.add_argument("--video-track", type=int, help="of it, if there are several")
+    options = parser.parse_args(arguments)
+    return ending("evaluate", lambda: _evaluate(options))
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    output = find_run(options.output).path
+    uri, number = choose(footages_of(output), options.recording, options.video_track)
+    found = quality(read_mot(Path(options.truth)), read_movements(output, uri, number))
+    table = Table(box=None, pad_edge=False)
+    for column in ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "switches", "people", "tracks"):
+        table.add_column(column, justify="right")
+    shares = (found.hota, found.det_a, found.ass_a, found.mota, found.idf1)
+    counts = (found.switches, found.people, found.tracks)
+    table.add_row(*(f"{100 * share:.1f}" for share in shares), *map(str, counts))
+    console = wide_console()
+    console.print(f"{printable(uri)}, video track {number}", soft_wrap=True)
+    console.print(table)
+    return EXIT_OK
+
+
+def choose(
+    footages: Sequence[tuple[str, int]], recording: str, video_track: int | None
+) -> tuple[str, int]:
+    """Return the one video track that is meant.
+
+    Raises:
+        ConfigError: None is, or several may be.
+    """
+    meant = [
+        (uri, number)
+        for uri, number in footages
+        if (not recording or uri == recording or Path(uri).name == recording)
+        and video_track in (None, number)
+    ]
+    if len(meant) == 1:
+        return meant[0]
+    there = ", ".join(f"{uri} (video track {number})" for uri, number in footages[:10])
+    what = "several video tracks are" if meant else "no such video track is"
+    raise ConfigError(
+        f"{what} in the output: say which by --recording and --video-track; there are {there}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
