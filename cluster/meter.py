@@ -79,7 +79,9 @@ class MemoryMeter:
     many pages are its own, it tells at once. So a process has what was read last, and what its own
     have changed by since. It is read again when those that it may share have changed by more than
     `tolerance_bytes`; otherwise only every `READ_AGAIN` calls if it has changed at all, and every
-    `READ_STILL` if it has not, for its share of common pages may have.
+    `READ_STILL` if it has not, for its share of common pages may have. Where one has come to or left
+    pages of the object store, all that have some are read again: the others' shares are smaller, or
+    larger, at that moment.
     """
 
     READ_AGAIN, READ_STILL = 5, 12
@@ -92,14 +94,31 @@ class MemoryMeter:
         """Return the sum over processes, all read `anew` or not; one that has ended counts nothing."""
         known: dict[int, _Known] = {} if anew else self._known
         self._known = {}
+        residents: dict[int, _Resident] = {}
         for process in processes:
             # OSError: it has ended, or may not be looked at.
             with suppress(OSError):
-                now, last = _read_resident(process.pid), known.get(process.pid)
-                if last is None or self._is_stale(last, now):
-                    last = _Known(now, now, 0, _read_usage(process.pid))
-                self._known[process.pid] = replace(last, now=now, age=last.age + 1)
+                residents[process.pid] = _read_resident(process.pid)
+        is_shared_anew = self._has_store_moved(known, residents)
+        for pid, now in residents.items():
+            with suppress(OSError):
+                last = known.get(pid)
+                is_shared = is_shared_anew and now.store_bytes > 0
+                if last is None or is_shared or self._is_stale(last, now):
+                    last = _Known(now, now, 0, _read_usage(pid))
+                self._known[pid] = replace(last, now=now, age=last.age + 1)
         return sum(self.by_process.values(), Usage())
+
+    def _has_store_moved(
+        self, known: Mapping[int, "_Known"], residents: Mapping[int, "_Resident"]
+    ) -> bool:
+        """Say whether a process has more or less of the object store than when it was read."""
+        before = {pid: last.read.store_bytes for pid, last in known.items()}
+        now = {pid: resident.store_bytes for pid, resident in residents.items()}
+        return any(
+            abs(now.get(pid, 0) - before.get(pid, 0)) > self._tolerance_bytes
+            for pid in before.keys() | now.keys()
+        )
 
     def _is_stale(self, last: "_Known", now: "_Resident") -> bool:
         moved = abs(now.shared_bytes - last.read.shared_bytes) > self._tolerance_bytes
@@ -113,10 +132,15 @@ class MemoryMeter:
 
 @dataclass(frozen=True, slots=True)
 class _Resident:
-    """What a process has resident: pages of its own, and pages that it may share."""
+    """What a process has resident: pages of its own, and pages that it may share.
+
+    Attributes:
+        store_bytes: What of `shared_bytes` is shared memory: the object store.
+    """
 
     own_bytes: int
     shared_bytes: int
+    store_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +162,8 @@ def _read_resident(pid: int) -> _Resident:
     """Read what a process has resident; see proc(5) for what counts as shared."""
     lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
     kib = {line.split(b":")[0]: int(line.split()[1]) for line in lines if line.startswith(b"Rss")}
-    own = kib.get(b"RssAnon", 0) * 1024
-    return _Resident(own, (kib.get(b"RssFile", 0) + kib.get(b"RssShmem", 0)) * 1024)
+    own, files, store = (kib.get(name, 0) * 1024 for name in (b"RssAnon", b"RssFile", b"RssShmem"))
+    return _Resident(own, files + store, store)
 
 
 def _read_usage(pid: int) -> Usage:

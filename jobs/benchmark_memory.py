@@ -2,7 +2,7 @@
 
     rows        footage                                             what is shown
     caps        four 1080p video tracks in one file, GOPs of 10 s   peak, spilled, frames/s for each cap
-    length      one such video track, short and long                the peak does not grow with length
+    length      one such video track, short (thrice) and long       the peak does not grow with length
     slow        four, a detector that is slowed to 2 frames/s       back-pressure holds
     smallest    four, under the least cap of `start_process`        it runs, or says what would do
 
@@ -39,6 +39,7 @@ CAPS_MB = (256, 512, 1024, 4096)
 PARTS = ("caps", "length", "slow", "smallest")
 _TRACKS = 4
 _CAPS_ROW, _LENGTH_ROW = "4 video tracks", "1 video track,"
+_SHORT_RUNS = 3
 _SLOW_FPS = 2
 _SLOW_S = 5
 _LENGTH_CAP_MB = 512
@@ -122,7 +123,8 @@ class _Bench:
             for cap_mb in map(int, self._options.caps.split(",")):
                 yield self._run(_CAPS_ROW, four, cap_mb)
         if "length" in wanted:
-            for length_s in (seconds, self._options.long_seconds):
+            # A peak is the largest of many samples: the shorter footage may have as many.
+            for length_s in (*[seconds] * _SHORT_RUNS, self._options.long_seconds):
                 one = film(self._loops[:1], length_s, self._folder / f"one-{length_s}.mkv")
                 yield self._run(f"{_LENGTH_ROW} {length_s} s", one, _LENGTH_CAP_MB)
         if "slow" in wanted:
@@ -213,10 +215,12 @@ def _verdicts(rows: Sequence[Row]) -> Iterator[str]:
     if caps and _LENGTH_CAP_MB in caps:
         ratio = caps[_LENGTH_CAP_MB].fps / caps[max(caps)].fps
         yield f"frames/s under {_LENGTH_CAP_MB} MB: {ratio:.0%} of those under {max(caps)} MB"
-    lengths = [row for row in rows if row.name.startswith(_LENGTH_ROW)]
-    for short, longer in pairwise(lengths):
-        ratio = longer.increase_mb / short.increase_mb
-        yield f"what the longer footage adds: {ratio:.0%} of what the shorter does"
+    peaks: dict[str, float] = {}
+    for row in rows:
+        if row.name.startswith(_LENGTH_ROW):
+            peaks[row.name] = max(peaks.get(row.name, 0.0), row.increase_mb)
+    for short_mb, longer_mb in pairwise(peaks.values()):
+        yield f"what the longer footage adds: {longer_mb / short_mb:.0%} of what the shorter does"
 
 
 def _show(console: Console, rows: Sequence[Row]) -> None:

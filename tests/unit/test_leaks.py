@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -269,6 +270,30 @@ def test_what_a_process_has_of_its_own_is_known_without_looking_at_it_anew(own, 
     assert [meter.measure([own]).pss_bytes / MIB for _ in range(3)] == [105, 135, 95]
     # Five more that it shares, perhaps.
     assert meter.measure([own]) == Usage(rss_bytes=105 * MIB)
+
+
+def test_where_one_comes_to_the_object_store_or_leaves_it_all_that_have_some_are_read(monkeypatch):
+    store, read = {1: 50 * MIB, 2: 0, 3: 0}, []
+    monkeypatch.setattr(
+        "cluster.meter._read_resident", lambda pid: _Resident(100 * MIB, 60 * MIB, store[pid])
+    )
+    monkeypatch.setattr("cluster.meter._read_usage", lambda pid: read.append(pid) or Usage())
+    meter = MemoryMeter(tolerance_bytes=2 * MIB)
+    processes = [SimpleNamespace(pid=pid) for pid in store]
+
+    def reads(some):
+        read.clear()
+        meter.measure(some)
+        return list(read)
+
+    assert reads(processes) == [1, 2, 3]
+    store[2] = MIB
+    assert reads(processes) == []
+    store[2] = 50 * MIB
+    assert reads(processes) == [1, 2]
+    assert reads(processes) == []
+    assert reads([processes[0], processes[2]]) == [1]
+    assert reads([processes[0], processes[2]]) == []
 
 
 def test_a_process_that_has_ended_counts_nothing(own):
