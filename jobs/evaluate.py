@@ -17,9 +17,8 @@ from rich.table import Table
 
 from jobs.console import printable, wide_console
 from jobs.exits import EXIT_OK, ending
-from jobs.mot import Tracks, footages_of, read_mot, read_movements
-from pipeline.errors import ConfigError
-from pipeline.run_folder import find_run
+from jobs.mot import Tracks, read_mot, read_movements
+from jobs.one_track import ask, find
 from pipeline.track import assign, intersection_over_union
 
 # What MOTChallenge calls a match.
@@ -110,17 +109,14 @@ def _as_trackeval(truth: Tracks, found: Tracks) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Hold the movement log of a video track against truth in MOTChallenge's form."""
     parser = argparse.ArgumentParser(prog="footfall evaluate", description=main.__doc__)
-    parser.add_argument("output", metavar="OUTPUT", help="folder of the tables")
+    ask(parser)
     parser.add_argument("--truth", required=True, metavar="GT.txt", help="frames from 1")
-    parser.add_argument("--recording", default="", help="name or path of it, if there are several")
-    parser.add_argument("--video-track", type=int, help="of it, if there are several")
     options = parser.parse_args(arguments)
     return ending("evaluate", lambda: _evaluate(options))
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    output = find_run(options.output).path
-    uri, number = choose(footages_of(output), options.recording, options.video_track)
+    output, uri, number = find(options)
     found = quality(read_mot(Path(options.truth)), read_movements(output, uri, number))
     table = Table(box=None, pad_edge=False)
     for column in ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "switches", "people", "tracks"):
@@ -132,29 +128,6 @@ def _evaluate(options: argparse.Namespace) -> int:
     console.print(f"{printable(uri)}, video track {number}", soft_wrap=True)
     console.print(table)
     return EXIT_OK
-
-
-def choose(
-    footages: Sequence[tuple[str, int]], recording: str, video_track: int | None
-) -> tuple[str, int]:
-    """Return the one video track that is meant.
-
-    Raises:
-        ConfigError: None is, or several may be.
-    """
-    meant = [
-        (uri, number)
-        for uri, number in footages
-        if (not recording or uri == recording or Path(uri).name == recording)
-        and video_track in (None, number)
-    ]
-    if len(meant) == 1:
-        return meant[0]
-    there = ", ".join(f"{uri} (video track {number})" for uri, number in footages[:10])
-    what = "several video tracks are" if meant else "no such video track is"
-    raise ConfigError(
-        f"{what} in the output: say which by --recording and --video-track; there are {there}"
-    )
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from jobs.evaluate import choose
 from jobs.exits import EXIT_OK, ending
-from jobs.mot import Tracks, footages_of, last_frame, read_labels, read_movements, write_mot
+from jobs.mot import Tracks, last_frame, read_labels, read_movements, write_mot
+from jobs.one_track import ask, find
 from pipeline.atomic import write_whole, writing
-from pipeline.run_folder import find_run
 
 FORMATS = ("mot", "cvat")
 
@@ -24,18 +23,15 @@ FORMATS = ("mot", "cvat")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the movement log of a video track in a format that annotators use."""
     parser = argparse.ArgumentParser(prog="footfall export", description=main.__doc__)
-    parser.add_argument("output", metavar="OUTPUT", help="folder of the tables")
+    ask(parser)
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument("--to", required=True, metavar="FILE", help="where it is written")
-    parser.add_argument("--recording", default="", help="name or path of it, if there are several")
-    parser.add_argument("--video-track", type=int, help="of it, if there are several")
     options = parser.parse_args(arguments)
     return ending("export", lambda: _export(options))
 
 
 def _export(options: argparse.Namespace) -> int:
-    output = find_run(options.output).path
-    uri, number = choose(footages_of(output), options.recording, options.video_track)
+    output, uri, number = find(options)
     tracks = read_movements(output, uri, number)
     if options.format == "mot":
         lines: Iterable[str] = write_mot(tracks)

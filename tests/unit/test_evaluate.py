@@ -5,9 +5,10 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from jobs.evaluate import choose, quality
+from jobs.evaluate import quality
 from jobs.export import cvat
 from jobs.mot import Tracks, read_mot, write_mot
+from jobs.one_track import choose
 from pipeline.errors import ConfigError
 
 
