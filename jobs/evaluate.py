@@ -83,16 +83,17 @@ def _on_ignored(truth: Tracks, ignored: NDArray[np.bool], found: Tracks) -> NDAr
 
 def _as_trackeval(truth: Tracks, found: Tracks) -> dict[str, Any]:
     """Return what `trackeval` calls a sequence: ids from 0, and how alike boxes are, frame by frame."""
-    frames = int(max(truth.frame.max(initial=-1), found.frame.max(initial=-1))) + 1
+    # Frames without any box change no measure.
+    frames = np.unique(np.concatenate([truth.frame, found.frame]))
     sides = []
     for side in (truth, found):
         ids, numbers = np.unique(side.track_id, return_inverse=True)
-        bounds = np.searchsorted(side.frame, np.arange(frames + 1))
+        bounds = [*np.searchsorted(side.frame, frames), len(side.frame)]
         places = [slice(a, b) for a, b in pairwise(bounds)]
         sides.append((len(ids), [numbers[place] for place in places], places))
     (people, seen, there), (tracks, given, here) = sides
     return {
-        "num_timesteps": frames,
+        "num_timesteps": len(frames),
         "num_gt_ids": people,
         "num_tracker_ids": tracks,
         "num_gt_dets": len(truth.frame),

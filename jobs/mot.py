@@ -4,6 +4,7 @@ A line is `frame, id, left, top, width, height, confidence, class, visibility, .
 truth the seventh is 0 for a box that is to be ignored; what is behind it is not looked at.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError
 
 _LEAST_FIELDS = 6
+# As far as a float64 counts.
+_LAST_FRAME_NUMBER = 2**53
 _ROWS = """
 select frame_index, track_id, x_min, y_min, x_max, y_max, confidence
 from movements where source_uri = $source_uri and video_track = $video_track
@@ -75,7 +78,8 @@ def _parse(path: Path, number: int, line: str) -> list[float]:
         row = [float(word) for word in line.split(",")]
     except ValueError:
         row = []
-    if len(row) < _LEAST_FIELDS or row[0] < 1 or min(row[4:6]) < 0:
+    is_box = len(row) >= _LEAST_FIELDS and all(map(math.isfinite, row[:7]))
+    if not is_box or not 1 <= row[0] <= _LAST_FRAME_NUMBER or min(row[4:6]) < 0:
         raise ConfigError(
             f"truth {str(path)!r}, line {number}: not `frame, id, left, top, width, height, ...`, "
             f"frames from 1: {line[:80]!r}"

@@ -46,6 +46,14 @@ def test_who_is_not_found_and_what_is_not_there_cost_their_boxes():
     assert found.mota == pytest.approx(1 - (20 + 5) / 40)
 
 
+def test_frames_that_nobody_is_in_cost_nothing_however_many_they_are():
+    late = [(row[0] + 10**12, *row[1:]) for row in walk(1, 0)]
+    found = quality(
+        tracks(walk(1, 0), late), tracks(walk(7, 0), [(*r[:1], 7, *r[2:]) for r in late])
+    )
+    assert (found.hota, found.mota, found.switches) == pytest.approx((1, 1, 0))
+
+
 def test_what_is_on_a_box_to_be_ignored_is_not_counted():
     truth = tracks(walk(1, 0), [(*row[:6], 0) for row in walk(2, 300)])
     found = quality(truth, tracks(walk(7, 0), walk(9, 304)))
@@ -78,6 +86,8 @@ def test_what_is_written_is_read_again(tmp_path):
         ("1,1,0,0,5,5,1\nframe,id\n", "line 2"),
         ("0,1,0,0,5,5,1\n", "frames from 1"),
         ("1,1,0,0,-5,5,1\n", "line 1"),
+        ("1,1,0,0,nan,5,1\n", "line 1"),
+        ("1e300,1,0,0,5,5,1\n", "frames from 1"),
         ("", "no box"),
         ("1,1,0,0,5,5,0\n", "no box"),
         (None, "cannot be read"),
