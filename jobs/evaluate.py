@@ -19,7 +19,7 @@ from jobs.console import printable, wide_console
 from jobs.exits import EXIT_OK, ending
 from jobs.mot import Tracks, read_mot, read_movements
 from jobs.one_track import ask, find
-from pipeline.track import assign, intersection_over_union
+from pipeline.boxes import assign, intersection_over_union
 
 # What MOTChallenge calls a match.
 _LEAST_OVERLAP = 0.5

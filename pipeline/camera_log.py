@@ -1,6 +1,6 @@
 """One camera's log: its detections, in any order, become its tables.
 
-    arrivals ──> reorder ──> track ──> refine ──> movement ──> part ──> ledger
+    arrivals ──> reorder ──> track ──> fill ──> movement ──> part ──> ledger
                     └──> stage, what no part has taken yet    on disk
                          on disk
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from pipeline.clock import CameraClock
 from pipeline.compact import compact
+from pipeline.fill import Filler
 from pipeline.gain import Gain
 from pipeline.lease import check_held
 from pipeline.ledger import CameraLedger, Part
@@ -34,7 +35,6 @@ from pipeline.records import (
     TrackedFrame,
     WholeSegment,
 )
-from pipeline.refine import Refiner
 from pipeline.reorder import ReorderBuffer
 from pipeline.staging import Staging
 from pipeline.tail import Missing, Tail, progress
@@ -132,7 +132,7 @@ class CameraLog:
         self._part: OpenPart | None = None
         first = tail.footages[0]
         self._tracker = TRACKERS[settings.track.tracker](settings.track, first.track.rate_fps)
-        self._refiner = Refiner(settings.track.buffer_s)
+        self._filler = Filler(settings.track.buffer_s)
         self._movement = MovementLog(
             MovementSettings(class_names=settings.class_names, end_s=settings.track.buffer_s)
         )
@@ -143,14 +143,14 @@ class CameraLog:
 
     def _restore(self, last: Part) -> None:
         self._tracker.restore(last.state["tracker"])
-        self._refiner.restore(last.state["refiner"])
+        self._filler.restore(last.state["filler"])
         self._movement.restore(last.state["movement"])
         self._clock.restore(last.state["clock"])
 
     def _state(self) -> dict[str, object]:
         return {
             "tracker": self._tracker.state(),
-            "refiner": self._refiner.state(),
+            "filler": self._filler.state(),
             "movement": self._movement.state(),
             "clock": self._clock.state(),
         }
@@ -204,7 +204,7 @@ class CameraLog:
             return
         current.has_begun = True
         if not self._clock.begin(current.footage):
-            frames = list(self._refiner.flush())
+            frames = list(self._filler.flush())
             self._tracker.forget()
             self._write_movements(current.footage, frames, all_ended=True)
 
@@ -217,7 +217,7 @@ class CameraLog:
         with self._track_watch.running():
             for detections in segment.parts:
                 for frame in self._tracked(footage, detections):
-                    frames.extend(self._refiner.push(frame))
+                    frames.extend(self._filler.push(frame))
         self._write_movements(footage, frames)
         spans = [span for detections in segment.parts for span in detections.spans]
         part.measure(footage, segment.index, spans, segment.attempt_id)
@@ -303,7 +303,7 @@ class CameraLog:
         self._check_ours()
         last = self._tail.footages[min(self._current, len(self._open) - 1)]
         if is_final:
-            self._write_movements(last, list(self._refiner.flush()), all_ended=True)
+            self._write_movements(last, list(self._filler.flush()), all_ended=True)
             self._tracker.forget()
         part = self._part_for(last)
         part.commit(self._ledger, self._state(), is_final=is_final)

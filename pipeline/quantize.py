@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 
 from pipeline.atomic import sha256_of, write_whole, writing
 from pipeline.backend import Boxes, DetectSettings
+from pipeline.boxes import intersection_over_union
 from pipeline.errors import ConfigError, FootfallError, OutputError, StepError
 from pipeline.isolate import isolated
 from pipeline.openvino_backend import OpenVinoBackend
 from pipeline.records import Footage
 from pipeline.stills import Places, spread, stills
-from pipeline.track import intersection_over_union
 from pipeline.weights import Converted, Weights, convert
 
 # Two of three are calibrated on, the third is judged on; fewer where frames are large.

@@ -332,12 +332,14 @@ class Observation:
     Attributes:
         box: (4,) float64, x_min, y_min, x_max, y_max in source pixels.
         confidence: Score of the box, or None where it is interpolated.
+        raw_id: The tracker's id of the box, where `track_id` is a refined one.
     """
 
     track_id: int
     class_id: int
     box: Float64s
     confidence: float | None
+    raw_id: int | None = None
 
     @property
     def is_interpolated(self) -> bool:
@@ -347,11 +349,12 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackedFrame:
-    """A frame that was looked at, and the tracks in it.
+    """A frame, and the tracks in it.
 
     Attributes:
         footage: Where it is from; frames of two recordings of a camera may be held at once.
         time_s: Seconds on the camera's own clock.
+        is_looked_at: False for one that a stride has left out.
     """
 
     footage: Footage
@@ -359,3 +362,4 @@ class TrackedFrame:
     pts_s: float
     time_s: float
     observations: list[Observation] = field(default_factory=list)
+    is_looked_at: bool = True

@@ -1,97 +1,316 @@
-"""Make tracks whole: fill the frames in which a track was out of sight for a moment.
+"""Make tracks whole, with what an archive has and a live tracker lacks: the future.
 
-Rows are held back for as long as a track may be out of sight, then given on in frame order:
+    online     ●1●1●1        ●2●2●2●2         a track is cut where it may be two people's: where it was
+    pieces     └─ a ─┘       └── b ──┘        out of sight, and where two people meet. What belongs
+    linked     └──────── 1 ──────────┘        together is joined, short gaps before long ones; what is
+    filled     ●1●1●1 ○1 ○1  ●1●1●1●1         between is filled, flicker dropped, trembling smoothed
 
-    frame        7   8   9   10  11
-    track 3      ●   ·   ·   ●            on frame 10 its rows of 8 and 9 are put in, on the
-    given on         7   ·   ·   8 ...    straight line between the boxes it was seen in
+It goes over a camera's frames once, some seconds behind the newest: a link is decided when all that
+could rival it has been seen. So memory is bounded by `link_within_s`, whatever the footage's length.
 
-Joining tracks that were lost for longer is not done here.
+    ──────── told ────────┤──── decided now ────┤── looked ahead at ──>
+                        told_s               until_s             until_s + ahead
 """
 
+import math
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.identity import from_plain, to_plain
+from pipeline.boxes import intersection_over_smaller
+from pipeline.errors import ConfigError
+from pipeline.link import LinkSettings, Stretch, sure_links
+from pipeline.pieces import End, Piece, end_of, log_odds
 from pipeline.records import Observation, TrackedFrame
+from pipeline.smooth import between, smoothed
+
+Float64s = NDArray[np.float64]
+Int64s = NDArray[np.int64]
+
+STEP_S = 4.0
+# A track that is out of sight for longer, or hidden by more, may go on as another's.
+CUT_GAP_S = 0.15
+CUT_HIDDEN = 0.5
+# The shorter a gap, the less can be wrong: short ones are joined first.
+STAGES_S = (0.2, 0.5, 1.0)
+# Of what is behind and ahead, a link and a smooth box need so much.
+_NEAR_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefineSettings:
+    """How tracks are made whole.
+
+    Attributes:
+        link_within_s: Longest time out of sight that a track is joined over.
+        min_track_s: A track that is in sight for less is flicker.
+        certain: And so is one that never had a box of at least this score.
+        smooth_s: Boxes are averaged over about so long; 0 leaves them as they are.
+        link: When two pieces are surely one person's.
+    """
+
+    link_within_s: float = 2.0
+    min_track_s: float = 0.3
+    certain: float = 0.6
+    smooth_s: float = 0.25
+    link: LinkSettings = field(default_factory=LinkSettings)
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name != "link" and not 0 <= value < math.inf:
+                raise ConfigError(f"refine.{each.name} = {value!r} is no number from 0 up")
+
+
+@dataclass(slots=True, eq=False)
+class _Chain:
+    """Pieces that follow one another: one person, as far as is known.
+
+    Attributes:
+        pieces: Oldest first; those that are long past are gone.
+        best: The highest score, of those that are gone too.
+        track_id: None until it is told.
+    """
+
+    pieces: list[Piece]
+    first_s: float
+    best: float = 0.0
+    track_id: int | None = None
+
+    @property
+    def last_s(self) -> float:
+        return self.pieces[-1].last_s
+
+    def forget_before(self, time_s: float) -> None:
+        self.best = max(self.best, *(piece.best for piece in self.pieces))
+        self.pieces = [p for p in self.pieces[:-1] if p.last_s >= time_s] + self.pieces[-1:]
+        for piece in self.pieces:
+            piece.forget_before(time_s)
 
 
 class Refiner:
-    """Fills short gaps in the tracks of one camera."""
+    """Makes the tracks of one camera whole."""
 
-    def __init__(self, horizon_s: float) -> None:
-        """Hold frames back for `horizon_s`, the longest time a track may be out of sight."""
-        self._horizon_s = horizon_s
-        self._held: deque[TrackedFrame] = deque()
+    def __init__(self, settings: RefineSettings) -> None:
+        self._settings = settings
+        self._ahead_s = settings.link_within_s + _NEAR_S
+        self._next_id = 1
+        self._forget()
+
+    def _forget(self) -> None:
+        self._frames: deque[TrackedFrame] = deque()
+        self._open: dict[int, Piece] = {}
+        self._chains: list[_Chain] = []
+        self._told_s = -math.inf
+        self._until_s: float | None = None
+        self._looked_s: deque[float] = deque(maxlen=3)
+        self._picture_px = (1, 1)
 
     def push(self, frame: TrackedFrame) -> Iterator[TrackedFrame]:
         """Take the next frame; yield those that cannot change any more, in order."""
-        while self._held and frame.time_s - self._held[0].time_s > self._horizon_s:
-            yield self._held.popleft()
-        self._held.append(frame)
-        for seen in frame.observations:
-            self._fill(frame, seen)
+        if self._until_s is None:
+            self._until_s = frame.time_s + STEP_S
+        while frame.time_s > self._until_s + self._ahead_s:
+            yield from self._decide(self._until_s)
+            # Nothing happens in a gap of the footage.
+            idle_s = -math.inf if self._frames else frame.time_s - self._ahead_s
+            self._until_s = max(self._until_s + STEP_S, idle_s)
+        self._frames.append(frame)
+        self._picture_px = frame.footage.track.upright_size
+        if frame.is_looked_at:
+            self._looked_s.append(frame.time_s)
+            self._take(frame)
 
     def flush(self) -> Iterator[TrackedFrame]:
-        """Yield what is held back: nothing more will come of it."""
-        while self._held:
-            yield self._held.popleft()
+        """Yield what is held back, and end all tracks; ids go on."""
+        yield from self._decide(math.inf)
+        self._forget()
 
-    def state(self) -> dict[str, Any]:
-        """Return what is held back, as JSON takes it."""
-        footages = list({_name(frame): frame.footage for frame in self._held}.values())
-        names = list({_name(frame): None for frame in self._held})
-        return {
-            "footages": [to_plain(footage) for footage in footages],
-            "frames": [
-                {
-                    "footage": names.index(_name(frame)),
-                    "frame_index": frame.frame_index,
-                    "pts_s": frame.pts_s,
-                    "time_s": frame.time_s,
-                    "observations": [
-                        [seen.track_id, seen.class_id, seen.box.tolist(), seen.confidence]
-                        for seen in frame.observations
-                    ],
-                }
-                for frame in self._held
-            ],
-        }
+    def _take(self, frame: TrackedFrame) -> None:
+        """Put the boxes of a frame to their pieces, or begin new ones."""
+        seen = [each for each in frame.observations if not each.is_interpolated]
+        if not seen:
+            return
+        boxes = np.array([each.box for each in seen])
+        hidden = intersection_over_smaller(boxes, boxes)
+        np.fill_diagonal(hidden, 0.0)
+        gap_s = self._cut_gap_s()
+        for each, is_meeting in zip(seen, (hidden.max(axis=1) > CUT_HIDDEN).tolist(), strict=True):
+            piece = self._open.get(each.track_id)
+            if (
+                piece is None
+                or frame.time_s - piece.last_s > gap_s
+                or piece.is_meeting != is_meeting
+            ):
+                piece = Piece(each.track_id, each.class_id, is_meeting, frame.time_s)
+                self._open[each.track_id] = piece
+                self._chains.append(_Chain([piece], frame.time_s))
+            assert each.confidence is not None
+            piece.append(frame.time_s, each.box, each.confidence)
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Hold back what `state` tells of."""
-        footages = [from_plain(plain) for plain in state["footages"]]
-        self._held = deque(
-            TrackedFrame(
-                footage=footages[frame["footage"]],
-                frame_index=frame["frame_index"],
-                pts_s=frame["pts_s"],
-                time_s=frame["time_s"],
-                observations=[
-                    Observation(track_id=i, class_id=k, box=np.array(box), confidence=score)
-                    for i, k, box, score in frame["observations"]
-                ],
+    def _cut_gap_s(self) -> float:
+        """Return for how long a piece may be out of sight: steps that are all alike are no gap."""
+        steps = [b - a for a, b in pairwise(self._looked_s)]
+        return max(CUT_GAP_S, 1.5 * min(steps, default=0.0))
+
+    def _decide(self, until_s: float) -> Iterator[TrackedFrame]:
+        """Link for good what ends before `until_s`, and yield the frames before it."""
+        groups = self._join()
+        self._chains = [chain for group in groups for chain in _settle(group, until_s)]
+        frames = []
+        while self._frames and self._frames[0].time_s <= until_s:
+            frames.append(self._frames.popleft())
+        yield from self._told(frames, groups)
+        self._told_s = until_s
+        self._open = {i: p for i, p in self._open.items() if p.last_s > until_s - self._ahead_s}
+        self._chains = [c for c in self._chains if c.last_s > until_s - _NEAR_S]
+        for chain in self._chains:
+            chain.forget_before(until_s - 2 * _NEAR_S)
+
+    def _join(self) -> list[list[_Chain]]:
+        """Return the chains, those that follow one another together, as far as is known by now."""
+        groups = [[chain] for chain in self._chains]
+        ends = _Ends()
+        stages = [s for s in STAGES_S if s < self._settings.link_within_s]
+        for within_s in (*stages, self._settings.link_within_s):
+            stretches = [_stretch(group) for group in groups]
+            odds = _Odds(ends, groups, self._picture_px)
+            follows = sure_links(stretches, self._told_s, within_s, odds, self._settings.link)
+            groups = _chained(groups, follows)
+        return groups
+
+    def _told(
+        self, frames: Sequence[TrackedFrame], groups: Sequence[Sequence[_Chain]]
+    ) -> list[TrackedFrame]:
+        """Return frames with the tracks that are in them."""
+        times = np.array([frame.time_s for frame in frames])
+        told = [replace(frame, observations=[]) for frame in frames]
+        for group in sorted(groups, key=lambda group: group[0].first_s):
+            if not self._is_person(group):
+                continue
+            rows = slice(
+                *np.searchsorted(times, [group[0].first_s, group[-1].last_s + 1e-9]).tolist()
             )
-            for frame in state["frames"]
+            self._tell(group, told[rows], times[rows])
+        return told
+
+    def _is_person(self, group: Sequence[_Chain]) -> bool:
+        """Say whether a chain is more than flicker; once told, it is."""
+        first, settings = group[0], self._settings
+        if first.track_id is not None:
+            return True
+        best = max(max(chain.best, *(p.best for p in chain.pieces)) for chain in group)
+        return best >= settings.certain and group[-1].last_s - first.first_s >= settings.min_track_s
+
+    def _tell(
+        self, group: Sequence[_Chain], frames: Sequence[TrackedFrame], at_s: Float64s
+    ) -> None:
+        """Put a track into the frames that it is in."""
+        if not frames:
+            return
+        if group[0].track_id is None:
+            group[0].track_id = self._next_id
+            self._next_id += 1
+        pieces = [piece for chain in group for piece in chain.pieces]
+        times = np.array([t for piece in pieces for t in piece.times_s])
+        boxes = np.array([box for piece in pieces for box in piece.boxes])
+        seen = {
+            t: (score, piece.raw_id)
+            for piece in pieces
+            for t, score in zip(piece.times_s, piece.scores, strict=True)
+        }
+        placed = self._placed(times, boxes, at_s)
+        for frame, time_s, box in zip(frames, at_s.tolist(), placed, strict=True):
+            score, raw_id = seen.get(time_s, (None, None))
+            frame.observations.append(
+                Observation(
+                    track_id=group[0].track_id,
+                    class_id=pieces[0].class_id,
+                    box=box,
+                    confidence=score,
+                    raw_id=raw_id,
+                )
+            )
+
+    def _placed(self, times: Float64s, boxes: Float64s, at_s: Float64s) -> Float64s:
+        """Return (m, 4) boxes at the times of frames."""
+        if not self._settings.smooth_s:
+            return between(times, boxes, at_s)
+        missing = np.setdiff1d(at_s, times)
+        order = np.argsort(all_times := np.concatenate([times, missing]), kind="stable")
+        all_boxes = np.concatenate([boxes, between(times, boxes, missing)])
+        return smoothed(all_times[order], all_boxes[order], at_s, self._settings.smooth_s / 2)
+
+
+class _Odds:
+    """The log odds that groups of chains go on as others, by their places."""
+
+    def __init__(
+        self, ends: "_Ends", groups: Sequence[Sequence[_Chain]], size: tuple[int, int]
+    ) -> None:
+        self._ends, self._groups, self._picture_px = ends, groups, size
+
+    def __call__(self, before: Int64s, behind: Int64s) -> Float64s:
+        ends = [self._ends.of(self._groups[i], is_last=True) for i in before]
+        beginnings = [self._ends.of(self._groups[i], is_last=False) for i in behind]
+        return log_odds(ends, beginnings, self._picture_px)
+
+
+class _Ends:
+    """The ends of groups of chains, each worked out once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[float, ...], End] = {}
+
+    def of(self, group: Sequence[_Chain], *, is_last: bool) -> End:
+        pieces = [piece for chain in group for piece in chain.pieces]
+        pieces = (
+            [p for p in pieces if p.last_s >= pieces[-1].last_s - _NEAR_S]
+            if is_last
+            else [p for p in pieces if p.times_s[0] <= pieces[0].times_s[0] + _NEAR_S]
         )
-
-    def _fill(self, frame: TrackedFrame, seen: Observation) -> None:
-        """Put a track into the held frames since it was last seen, if it was out of sight."""
-        between: list[TrackedFrame] = []
-        for held in reversed(list(self._held)[:-1]):
-            before = next((o for o in held.observations if o.track_id == seen.track_id), None)
-            if before is not None:
-                for gap in between:
-                    share = (gap.time_s - held.time_s) / (frame.time_s - held.time_s)
-                    box = before.box + share * (seen.box - before.box)
-                    gap.observations.append(replace(seen, box=np.asarray(box), confidence=None))
-                return
-            between.append(held)
+        key = (is_last, *(id(piece) for piece in pieces), pieces[-1].last_s)
+        if key not in self._known:
+            self._known[key] = end_of(pieces, is_last=is_last)
+        return self._known[key]
 
 
-def _name(frame: TrackedFrame) -> tuple[str, int]:
-    return frame.footage.source_uri, frame.footage.track.video_track
+def _stretch(group: Sequence[_Chain]) -> Stretch:
+    first, last = group[0].pieces[0], group[-1].pieces[-1]
+    return Stretch(
+        class_id=first.class_id,
+        first_s=group[0].first_s,
+        last_s=last.last_s,
+        first_raw=first.raw_id,
+        last_raw=last.raw_id,
+    )
+
+
+def _chained(groups: list[list[_Chain]], follows: Mapping[int, int]) -> list[list[_Chain]]:
+    """Return groups, each with those that follow it."""
+    behind = set(follows.values())
+    chained = []
+    for number in range(len(groups)):
+        if number not in behind:
+            whole = list(groups[number])
+            while number in follows:
+                number = follows[number]
+                whole += groups[number]
+            chained.append(whole)
+    return chained
+
+
+def _settle(group: list[_Chain], until_s: float) -> list[_Chain]:
+    """Join for good the chains of a group that follow an end before `until_s`; return its chains."""
+    settled = [group[0]]
+    for chain in group[1:]:
+        if settled[-1].last_s <= until_s:
+            settled[-1].pieces += chain.pieces
+        else:
+            settled.append(chain)
+    group[:] = settled
+    return settled

@@ -23,7 +23,7 @@ from pipeline.atomic import write_whole, writing
 from pipeline.errors import ConfigError
 from pipeline.tables import SCHEMAS
 
-LAYOUT = 4
+LAYOUT = 5
 # Held for moments, by whoever creates a run or takes a lease.
 LOCK = ".footfall.lock"
 _FOLDERS = (*SCHEMAS, "ledger", "staging", "model")

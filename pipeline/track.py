@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self
 
-import lap
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.boxes import assign, intersection_over_union
 from pipeline.errors import ConfigError
 
 Float32s = NDArray[np.float32]
@@ -165,25 +165,6 @@ def _measure(boxes: Float32s) -> Float64s:
     size = np.maximum((boxes[:, 2:] - boxes[:, :2]).astype(np.float64), 1e-3)
     centre = boxes[:, :2] + size / 2
     return np.column_stack([centre, size[:, 0] / size[:, 1], size[:, 1]])
-
-
-def intersection_over_union(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float64s:
-    """Return the (n, m) overlaps of (n, 4) with (m, 4) boxes."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    area_a, area_b = (np.clip(x[:, 2:] - x[:, :2], 0, None).prod(axis=1) for x in (a, b))
-    overlap: Float64s = common / np.maximum(area_a[:, None] + area_b[None] - common, 1e-9)
-    return overlap
-
-
-def assign(cost: Float64s, limit: float) -> tuple[Int64s, Int64s]:
-    """Return the rows and columns of the cheapest matching with no cost above `limit`."""
-    if not cost.size:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    _, column_of, _ = lap.lapjv(cost, extend_cost=True, cost_limit=limit)
-    rows = np.flatnonzero(column_of >= 0)
-    return rows, np.asarray(column_of[rows], np.int64)
 
 
 class ByteTracker:

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import timing
 from pipeline.backend import DetectSettings
+from pipeline.boxes import intersection_over_union
 from pipeline.decode import DecodeSettings, decode
 from pipeline.demux import DemuxSettings, cut
 from pipeline.detect import Detector
@@ -17,7 +18,6 @@ from pipeline.letterbox import fit
 from pipeline.probe import probe
 from pipeline.records import Detections, Footage, FootageKey, FrameBatch, Segment
 from pipeline.standin_backend import stand_in_weights
-from pipeline.track import intersection_over_union
 from pipeline.weights import find_weights
 
 pytestmark = pytest.mark.footage

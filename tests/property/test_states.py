@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.clock import CameraClock
+from pipeline.fill import Filler
 from pipeline.movement import MovementLog, MovementSettings
 from pipeline.records import Observation, TrackedFrame
-from pipeline.refine import Refiner
 from pipeline.track import UNTRACKED, ByteTracker, TrackSettings
 from tests.property import archive as a
 
@@ -104,10 +104,10 @@ def refined(refiner, frames):
 @EACH
 @given(SEEDS, CUTS)
 def test_a_refiner_goes_on_exactly_with_the_frames_that_it_holds_back(seed, share):
-    whole = Refiner(1.2)
+    whole = Filler(1.2)
     expected = told([*refined(whole, tracked(seed)), *whole.flush()])
     before, after = cut(tracked(seed), share)
-    first, second = Refiner(1.2), Refiner(1.2)
+    first, second = Filler(1.2), Filler(1.2)
     given_on = refined(first, before)
     second.restore(a.as_json(first.state()))
     assert second.state() == first.state()
@@ -158,6 +158,6 @@ def test_a_camera_clock_goes_on_exactly(seed, share):
 
 def test_a_state_is_plain_json_even_before_the_first_frame():
     tracker, clock = ByteTracker(TrackSettings(), 25.0), CameraClock(2.0)
-    for step in (tracker, clock, Refiner(1.2)):
+    for step in (tracker, clock, Filler(1.2)):
         assert a.as_json(step.state()) == step.state()
     assert FOOTAGES[1].start_time - FOOTAGES[0].start_time == timedelta(seconds=20)

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from pipeline.fill import Filler
 from pipeline.letterbox import fit
 from pipeline.movement import MovementLog, MovementSettings, anchor
 from pipeline.records import Footage, FootageKey, Observation, TrackedFrame, VideoTrack
-from pipeline.refine import Refiner
 
 RATE_FPS = 25.0
 HORIZON_S = 1.2
@@ -42,7 +42,7 @@ def frame(number, *seen, time_s=None):
 
 
 def refine(frames):
-    refiner = Refiner(HORIZON_S)
+    refiner = Filler(HORIZON_S)
     pushed = [out for each in frames for out in refiner.push(each)]
     return [*pushed, *refiner.flush()]
 
@@ -90,7 +90,7 @@ def test_frames_come_out_in_order_and_each_once_whether_or_not_anyone_is_in_them
 
 
 def test_a_frame_is_held_back_for_the_horizon_and_no_longer():
-    refiner = Refiner(1.22)
+    refiner = Filler(1.22)
     for number in range(90):
         given_on = [f.frame_index for f in refiner.push(frame(number))]
         # Frame n may still change when frame n + 30 comes, 1.2 s later; not 1.24 s later.

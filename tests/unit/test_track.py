@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from pipeline.boxes import intersection_over_union
 from pipeline.errors import ConfigError
-from pipeline.track import UNTRACKED, ByteTracker, TrackSettings, intersection_over_union
+from pipeline.track import UNTRACKED, ByteTracker, TrackSettings
 
 RATE_FPS = 25.0
 SETTINGS = TrackSettings()

@@ -1,0 +1,98 @@
+"""Which pieces of tracks follow which: only where nothing else comes near being as likely.
+
+    a ●───┐              b ●┄┄┄┐┄┄┄┄┐        a goes on as c: nobody else could.
+          v                    v    v        b goes on as d or as e: it could be either, for they are
+        c ●────              d ●─── e ●──    there at the same time. So it ends, and both begin.
+
+A false join makes one person of two, and no later step can tell; a split is a second row.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64s = NDArray[np.float64]
+Int64s = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """When a piece, or what was made of several, is in sight.
+
+    Attributes:
+        first_raw: The tracker's id where it begins.
+        last_raw: And where it ends.
+    """
+
+    class_id: int
+    first_s: float
+    last_s: float
+    first_raw: int
+    last_raw: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """When a link is sure.
+
+    Attributes:
+        least: Least log odds of a link.
+        margin: By how much those of every rival must be less.
+        same_raw: What it adds to the log odds that the tracker gave both one id.
+    """
+
+    least: float = 1.0
+    margin: float = 1.0
+    same_raw: float = 3.0
+
+
+def sure_links(
+    stretches: Sequence[Stretch],
+    since_s: float,
+    within_s: float,
+    odds: Callable[[Int64s, Int64s], Float64s],
+    settings: LinkSettings,
+) -> dict[int, int]:
+    """Return which stretch is followed by which, by their places.
+
+    Args:
+        stretches: Of one camera.
+        since_s: Only what ends, and what begins, behind it is linked.
+        within_s: Longest time between an end and a beginning.
+        odds: Returns the (n,) log odds that stretches at n places go on as those at n others.
+        settings: When a link is sure.
+    """
+    if not stretches:
+        return {}
+    columns_of = (np.array(each) for each in zip(*map(astuple, stretches), strict=True))
+    kind, first_s, last_s, first_raw, last_raw = columns_of
+    gap_s = first_s[None] - last_s[:, None]
+    is_open = (gap_s > 0) & (gap_s <= within_s) & (kind[:, None] == kind)
+    is_open &= (last_s > since_s)[:, None] & (first_s > since_s)
+    rows, columns = np.nonzero(is_open)
+    table = np.full(is_open.shape, -np.inf)
+    if len(rows):
+        is_same = last_raw[rows] == first_raw[columns]
+        table[rows, columns] = odds(rows, columns) + settings.same_raw * is_same
+    together = (first_s[:, None] <= last_s) & (first_s <= last_s[:, None])
+    np.fill_diagonal(together, val=False)
+    sure = [
+        (gap_s[i, j], i, j)
+        for i, j in zip(
+            *(each.tolist() for each in np.nonzero(table >= settings.least)), strict=True
+        )
+        # A rival is another link of either, with one who is there at the same time.
+        if table[i, j]
+        - max(
+            table[i, together[j]].max(initial=-np.inf), table[together[i], j].max(initial=-np.inf)
+        )
+        >= settings.margin
+    ]
+    follows: dict[int, int] = {}
+    # Of several that follow one another, the next one.
+    for _, i, j in sorted(sure):
+        if i not in follows and j not in follows.values():
+            follows[i] = j
+    return follows
