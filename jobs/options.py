@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.session import under_ray_job
-from jobs.settings import AUTO_BATCH, JobSettings, field_of, key_of
+from jobs.settings import AUTO_BATCH, AUTO_STRIDE, JobSettings, field_of, key_of
 from pipeline.errors import ConfigError
 from pipeline.standin_backend import STAND_IN
 from pipeline.track import TrackSettings
@@ -124,13 +124,18 @@ def _track(value: Any) -> TrackSettings:  # noqa: ANN401
     return TrackSettings(**value)
 
 
-def _batch_size(value: Any) -> int:  # noqa: ANN401
-    if value == "auto":
-        return AUTO_BATCH
-    size: int = _scalar("batch_size", value, int)
-    if size == AUTO_BATCH:
-        raise ConfigError(f"batch_size = {size}: it is 1 or more, or auto")
-    return size
+def _or_auto(name: str, auto: int) -> Callable[[Any], int]:
+    """Return what turns a value into a number from 1 up, or into what stands for auto."""
+
+    def convert(value: Any) -> int:  # noqa: ANN401
+        if value == "auto":
+            return auto
+        number: int = _scalar(name, value, int)
+        if number == auto:
+            raise ConfigError(f"{name} = {number}: it is 1 or more, or auto")
+        return number
+
+    return convert
 
 
 def _failed_segments(value: Any) -> str:  # noqa: ANN401
@@ -142,7 +147,8 @@ def _failed_segments(value: Any) -> str:  # noqa: ANN401
 
 _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
     "track": _track,
-    "batch_size": _batch_size,
+    "batch_size": _or_auto("batch_size", AUTO_BATCH),
+    "stride": _or_auto("stride", AUTO_STRIDE),
     "max_failed_segments": _failed_segments,
 }
 

@@ -49,7 +49,7 @@ def show(console: Console, settings: JobSettings, found: Survey) -> None:
         show_failures(console, found.failures)
     wanted = found.wanted
     sizes = {each.recording.source_uri: each.recording.size_bytes for each in wanted}
-    frames = sum(each.footage.track.expected_frames for each in wanted) // settings.stride
+    frames = sum(-(-e.footage.track.expected_frames // e.footage.stride) for e in wanted)
     console.print(
         f"{len(wanted)} video track(s) of {len(sizes)} recording(s), "
         f"{len({each.footage.key.camera_id for each in wanted})} camera(s): about {frames} frames "

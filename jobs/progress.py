@@ -62,7 +62,7 @@ def prepare_all(start: Start, found: Survey, hardware: MadeWith, *, retry: bool)
     ]
     _note_wanted(start, found)
     tails = [plan.tail for plan in plans if plan.tail]
-    left = sum(plan.frames_left for plan in plans) // settings.stride
+    left = sum(plan.frames_left for plan in plans)
     _say_standing(folder, found, plans, left)
     return Standing(tails=tails, frames_left=left)
 

@@ -26,8 +26,9 @@ LEAST_MEMORY_MB = 100
 MOST_MEMORY_MB = 8192
 DEFAULT_BATCH_SIZE = 10
 DEFAULT_MEMORY_MB = 1024
-# What `--batch-size auto` stands for.
+# What `--batch-size auto` and `--stride auto` stand for.
 AUTO_BATCH = -1
+AUTO_STRIDE = -1
 LARGEST_IMAGE_PX = 4096
 EVIDENCE_SETTINGS = ("classes", "confidence", "image_size", "stride")
 TRACK_SETTINGS = ("tracker", "track")
@@ -56,7 +57,9 @@ class JobSettings:
     confidence: float = option(0.1, "least score of a detection", "X")
     image_size: int = option(640, "the longer side that frames are scaled to, in pixels", "PX")
     tracker: str = option("bytetrack", ", ".join(sorted(TRACKERS)))
-    stride: int = option(1, "look at every N-th frame", "N")
+    stride: int = option(
+        1, "look at every N-th frame, and fill between; auto: as few as tracking allows", "N"
+    )
     camera_id: str = option("", "the camera of all recordings, if each has one video track", "ID")
     cameras: str = option("", "which footage is which camera's, and how names tell times", "FILE")
     since: str = option("", "footage from this moment on, as 2026-01-15T09:00", "TIME")
@@ -78,7 +81,7 @@ class JobSettings:
     def __post_init__(self) -> None:
         _at_least("batch_size", self.batch_size, 1, or_else=AUTO_BATCH)
         _at_least("memory_limit_mb", self.memory_limit_mb, LEAST_MEMORY_MB)
-        _at_least("stride", self.stride, 1)
+        _at_least("stride", self.stride, 1, or_else=AUTO_STRIDE)
         _at_least("limit", self.limit, 0)
         _at_least("detectors", self.detectors, 0)
         _one_of("device", self.device, ("auto", "cpu", "cuda"))
@@ -186,6 +189,8 @@ class JobSettings:
         values = {key_of(name): value for name, value in asdict(self).items()}
         if self.batch_size == AUTO_BATCH:
             values["batch_size"] = "auto"
+        if self.stride == AUTO_STRIDE:
+            values["stride"] = "auto"
         # Which tracker is a setting of its own; the table holds its thresholds.
         del values["track"]["tracker"]
         return values

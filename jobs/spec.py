@@ -185,7 +185,7 @@ def plan_of(
     usual = max(1, int(node.gpus)) if device == "cuda" else 1
     return plan_memory(
         settings.memory_limit_mb,
-        footprint_of(footages, DemuxSettings(stride=settings.stride)),
+        footprint_of(footages, DemuxSettings()),
         batch_size=None if settings.batch_size == AUTO_BATCH else settings.batch_size,
         workers=Workers(
             decoders=decoders_for(node.cpus, device),
@@ -241,7 +241,7 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
     )
     return DataflowSpec(
         tails=tails,
-        demux=DemuxSettings(stride=settings.stride, carried_bytes=memory.carried_bytes),
+        demux=DemuxSettings(carried_bytes=memory.carried_bytes),
         decode=DecodeSettings(
             batch_size=memory.batch_size,
             ahead_bytes=memory.ahead_bytes,

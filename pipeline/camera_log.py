@@ -132,9 +132,9 @@ class CameraLog:
         self._part: OpenPart | None = None
         first = tail.footages[0]
         self._tracker = TRACKERS[settings.track.tracker](settings.track, first.track.rate_fps)
-        self._filler = Filler(settings.track.buffer_s)
+        self._filler = Filler(settings.track.lost_after_s)
         self._movement = MovementLog(
-            MovementSettings(class_names=settings.class_names, end_s=settings.track.buffer_s)
+            MovementSettings(class_names=settings.class_names, end_s=settings.track.lost_after_s)
         )
         self._clock = CameraClock(settings.track.carry_over_s)
         if parts:

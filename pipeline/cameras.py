@@ -8,13 +8,15 @@ A camera belongs to a (recording pattern, video track) pair, written in TOML:
     video_track = 0
     start_time = "north_%Y%m%d_%H%M%S"   # how the name tells when the recording began
     timezone = "Europe/Zurich"           # of that time; UTC by default
+
+What is drawn into its picture is written there too: see `scene`.
 """
 
 import re
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, tzinfo
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -22,6 +24,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pipeline.errors import ConfigError
+from pipeline.scene import KEYS, NOTHING, Scene, parse_scene
 
 _DIRECTIVES = {
     "%Y": r"\d{4}", "%y": r"\d{2}", "%m": r"\d{2}", "%d": r"\d{2}", "%H": r"\d{2}",
@@ -41,6 +44,7 @@ class CameraRule:
     video_track: int = 0
     start_time: str | None = None
     timezone: str = "UTC"
+    scene: Scene = NOTHING
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -131,11 +135,26 @@ def read_cameras(path: str) -> tuple[CameraRule, ...]:
     entries = document.get("camera", [])
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"cameras file {path!r} holds no [[camera]]")
-    return tuple(_rule(path, entry) for entry in entries)
+    return _with_scenes(tuple(_rule(path, entry) for entry in entries))
+
+
+def _with_scenes(rules: tuple[CameraRule, ...]) -> tuple[CameraRule, ...]:
+    """Give all rules of a camera the scene that one of them has.
+
+    Raises:
+        ConfigError: Two have different ones.
+    """
+    scenes: dict[str, Scene] = {}
+    for rule in rules:
+        if rule.scene != NOTHING and scenes.setdefault(rule.id, rule.scene) != rule.scene:
+            raise ConfigError(
+                f"camera {rule.id!r}: two [[camera]] tables draw different things into its picture"
+            )
+    return tuple(replace(rule, scene=scenes.get(rule.id, NOTHING)) for rule in rules)
 
 
 def _rule(path: str, entry: dict[str, Any]) -> CameraRule:
-    known = {f.name: f.type for f in fields(CameraRule)}
+    known = [*(f.name for f in fields(CameraRule) if f.name != "scene"), *KEYS]
     if not isinstance(entry, dict):
         raise ConfigError(f"cameras file {path!r}: {entry!r} is no table; write [[camera]]")
     if unknown := set(entry) - set(known):
@@ -145,10 +164,13 @@ def _rule(path: str, entry: dict[str, Any]) -> CameraRule:
     if "id" not in entry:
         raise ConfigError(f"cameras file {path!r}: a [[camera]] has no id")
     for key, value in entry.items():
+        if key in KEYS:
+            continue
         right = int if key == "video_track" else str
         if not isinstance(value, right) or isinstance(value, bool):
             raise ConfigError(f"cameras file {path!r}: {key} = {value!r} is no {right.__name__}")
-    return CameraRule(**entry)
+    own = {key: value for key, value in entry.items() if key not in KEYS}
+    return CameraRule(**own, scene=parse_scene(entry, entry["id"]))
 
 
 def short_names(source_uris: Sequence[str]) -> dict[str, str]:

@@ -36,17 +36,15 @@ _LONGEST_FRAME_S = 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemuxSettings:
-    """How footage is cut, and how many frames of it are wanted.
+    """How footage is cut.
 
     Attributes:
         segment_frames: A segment ends at the first keyframe after so many frames.
         carried_bytes: A longer run is not carried; decode reads it from the recording itself.
-        stride: Every how many frames one is looked at, counted in the video track.
     """
 
     segment_frames: int = 100
     carried_bytes: int = 32 << 20
-    stride: int = 1
 
 
 @dataclass(slots=True)
@@ -189,7 +187,7 @@ class Cutter:
         kept, pts_s = np.array(positions, np.int64)[shown], pts_s[shown]
         frame_index = np.arange(self._frames, self._frames + len(kept))
         self._frames += len(kept)
-        wanted = (frame_index % self._settings.stride == 0) & self._footage.window.holds(
+        wanted = (frame_index % self._footage.stride == 0) & self._footage.window.holds(
             self._footage.start_time, pts_s - self._footage.origin_s
         )
         index = self._segments

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pipeline.decoders import Decoder, DecordDecoder, Frame, PyavDecoder
 from pipeline.errors import SourceError
 from pipeline.faults import Fault
+from pipeline.masks import paint_masks
 from pipeline.records import Failure, FrameBatch, Segment, Stretch
 from pipeline.timing import Stopwatch
 from pipeline.watchdog import watched
@@ -159,6 +160,7 @@ class _BatchBuilder:
         segment = self._segment
         cut_spans = segment.spans * (self._start == 0)
         pixels = self._pixels[: len(self._rows)]
+        paint_masks(pixels, segment.footage.letterbox, segment.footage.masks)
         ready_at = cut_spans[-1].ended_at if cut_spans else 0.0
         span = watch.span(frames=len(pixels), bytes_=pixels.nbytes, ready_at=ready_at)
         missing = sorted(set(range(self._start, self._stop)) - set(self._rows))

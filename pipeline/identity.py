@@ -47,6 +47,8 @@ def evidence_id(footage: Footage, recording: str, settings_hash: str) -> str:
         "settings": settings_hash,
         "start_time": str(footage.start_time),
         "window": [str(window.since), str(window.until), str(window.hours), str(window.zone)],
+        "stride": footage.stride,
+        "masks": footage.masks,
         "schema": SCHEMA_VERSION,
     }
     text = json.dumps(parts, sort_keys=True)
@@ -71,6 +73,7 @@ def to_plain(footage: Footage) -> dict[str, Any]:
         "start_time": start.isoformat() if start else None,
         "start_resolution_s": footage.start_resolution_s,
         "origin_s": footage.origin_s,
+        "stride": footage.stride,
         "evidence_id": footage.evidence_id,
     }
 
@@ -87,5 +90,6 @@ def from_plain(plain: Mapping[str, Any], sequence: int = 0) -> Footage:
         start_time=datetime.fromisoformat(start) if start else None,
         start_resolution_s=plain["start_resolution_s"],
         origin_s=plain["origin_s"],
+        stride=plain["stride"],
         evidence_id=plain["evidence_id"],
     )

@@ -7,19 +7,25 @@ anchor over the last half second, for a box trembles by a pixel or two from fram
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from pipeline.areas import NOWHERE, Areas
+from pipeline.moment import anchor, clock_time
 from pipeline.records import Footage, Observation, TrackedFrame
-from pipeline.tables import rows_table, table, timestamp
+from pipeline.tables import rows_table, table
 
 SPEED_WINDOW_S = 0.5
 PATH_STEP_S = 0.5
+
+# A place: x and y in pixels, and in metres on the floor, where that is known.
+Place = tuple[float, float, float | None, float | None]
 
 
 @dataclass(slots=True)
@@ -39,10 +45,12 @@ class _Track:
     last_time_s: float = 0.0
     last_moment: datetime | None = None
     observations: int = 0
-    path: list[dict[str, float]] = field(default_factory=list)
+    path: list[dict[str, float | None]] = field(default_factory=list)
     path_time_s: float = -math.inf
-    recent: deque[tuple[float, float, float]] = field(default_factory=deque)
-    tip: tuple[float, float] = (0.0, 0.0)
+    recent: deque[tuple[float, Place]] = field(default_factory=deque)
+    tip: Place = (0.0, 0.0, None, None)
+    raw_ids: list[int] = field(default_factory=list)
+    row_step: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +60,12 @@ class MovementSettings:
     Attributes:
         class_names: Names by class_id.
         end_s: A track that is not seen for longer has ended.
+        hz: Rows a second of each track; 0 means every frame.
     """
 
-    class_names: Sequence[str]
+    class_names: Sequence[str] | Mapping[int, str]
     end_s: float
+    hz: float = 0.0
 
 
 class MovementLog:
@@ -67,22 +77,38 @@ class MovementLog:
         self._ended: list[_Track] = []
         self._born: list[Footage] = []
 
-    def rows(self, frames: Sequence[TrackedFrame]) -> pa.Table:
-        """Return the `movements` rows of frames, in their order."""
+    def rows(self, frames: Sequence[TrackedFrame], areas: Areas = NOWHERE) -> pa.Table:
+        """Return the `movements` rows of frames, in their order.
+
+        Args:
+            frames: The next ones.
+            areas: What is drawn into their picture.
+        """
         columns: dict[str, list[object]] = {name: [] for name in _MOVEMENT_COLUMNS}
         for frame in frames:
-            footage = frame.footage
-            moment = timestamp(footage.start_time, frame.pts_s - footage.origin_s)
-            for seen in sorted(frame.observations, key=lambda o: o.track_id):
+            moment = clock_time(frame)
+            seen_here = sorted(frame.observations, key=lambda o: o.track_id)
+            places, zones = _places(seen_here, areas)
+            for seen, place, inside in zip(seen_here, places, zones, strict=True):
                 track = self._track(frame, seen, moment)
-                speed, direction = _move(track, frame, seen, moment)
+                way = _move(track, frame, seen, place, moment)
+                if not self._is_due(track, frame.time_s):
+                    continue
                 values = _row(frame, seen, moment, self._settings.class_names)
-                values += (speed, direction)
+                values += (*place, *way, inside)
                 for name, value in zip(_MOVEMENT_COLUMNS, values, strict=True):
                     columns[name].append(value)
             self._end_old(frame.time_s)
-        count = len(columns["frame_index"])
-        return table("movements", {**columns, "zones": [[] for _ in range(count)]})
+        return table("movements", columns)
+
+    def _is_due(self, track: _Track, time_s: float) -> bool:
+        """Say whether a track is to have a row: the first frame at or behind each step."""
+        hz = self._settings.hz
+        step = math.floor(time_s * hz) if hz else None
+        if hz and step == track.row_step:
+            return False
+        track.row_step = step
+        return True
 
     def _track(self, frame: TrackedFrame, seen: Observation, moment: datetime | None) -> _Track:
         if seen.track_id not in self._tracks:
@@ -130,7 +156,6 @@ class MovementLog:
     def _track_row(self, track: _Track) -> dict[str, object]:
         tip = _point(track.last_pts_s, track.tip)
         path = track.path if track.path[-1] == tip else [*track.path, tip]
-        steps = pairwise(path)
         return {
             "source_uri": track.source_uri,
             "video_track": track.video_track,
@@ -145,16 +170,28 @@ class MovementLog:
             "last_timestamp": track.last_moment,
             "duration_s": track.last_time_s - track.begin_s,
             "n_observations": track.observations,
-            "distance_px": sum(math.dist((a["x"], a["y"]), (b["x"], b["y"])) for a, b in steps),
+            "distance_px": _length(path, "x", "y"),
+            "distance_m": _length(path, "x_m", "y_m"),
             "path": path,
-            "merged_from": [],
+            "merged_from": sorted(track.raw_ids),
         }
+
+
+def _length(path: Sequence[dict[str, float | None]], x: str, y: str) -> float | None:
+    """Return the length of a path, in the unit of its keys; None where that is not known."""
+    total = 0.0
+    for a, b in pairwise(path):
+        ax, ay, bx, by = a[x], a[y], b[x], b[y]
+        if ax is None or ay is None or bx is None or by is None:
+            return None
+        total += math.dist((ax, ay), (bx, by))
+    return None if path[0][x] is None else total
 
 
 _MOVEMENT_COLUMNS = (
     "source_uri", "video_track", "frame_index", "pts_s", "timestamp", "class_id", "class_name",
     "confidence", "x_min", "y_min", "x_max", "y_max", "track_id", "is_interpolated", "anchor_x",
-    "anchor_y", "speed_px_s", "direction_deg",
+    "anchor_y", "world_x_m", "world_y_m", "speed_px_s", "direction_deg", "speed_m_s", "zones",
 )  # fmt: skip
 
 
@@ -170,18 +207,17 @@ def _from_plain(plain: dict[str, Any]) -> _Track:
         name: datetime.fromisoformat(plain[name]) if plain[name] else None
         for name in ("first_moment", "last_moment")
     }
-    recent = deque((time_s, x, y) for time_s, x, y in plain["recent"])
-    x, y = plain["tip"]
-    return _Track(**{**plain, **moments, "recent": recent, "tip": (x, y)})
+    recent = deque((time_s, tuple(place)) for time_s, place in plain["recent"])
+    return _Track(**{**plain, **moments, "recent": recent, "tip": tuple(plain["tip"])})
 
 
 def _row(
     frame: TrackedFrame,
     seen: Observation,
     moment: datetime | None,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | Mapping[int, str],
 ) -> tuple[object, ...]:
-    """Return the values of a row up to its anchor, in the order of `_MOVEMENT_COLUMNS`."""
+    """Return the values of a row before its anchor, in the order of `_MOVEMENT_COLUMNS`."""
     return (
         frame.footage.source_uri,
         frame.footage.track.video_track,
@@ -194,39 +230,63 @@ def _row(
         *(float(edge) for edge in seen.box),
         seen.track_id,
         seen.is_interpolated,
-        *anchor(seen),
     )
 
 
-def anchor(seen: Observation) -> tuple[float, float]:
-    """Return (x, y) of the middle of the box's lower edge."""
-    return float(seen.box[0] + seen.box[2]) / 2, float(seen.box[3])
+def _places(seen: Sequence[Observation], areas: Areas) -> tuple[list[Place], list[list[str]]]:
+    """Return where tracks are, and the names of the zones that they are in."""
+    points = [anchor(each) for each in seen]
+    metres: list[tuple[float | None, float | None]] = [(None, None)] * len(points)
+    if areas.floor is not None and points:
+        on_floor = areas.floor.to_metres(np.array(points)).tolist()
+        metres = [(None, None) if math.isnan(x) else (x, y) for x, y in on_floor]
+    zones: list[list[str]] = [[] for _ in points]
+    if areas.zones and points:
+        names = [zone.name for zone in areas.zones]
+        for inside, row in zip(zones, areas.inside(np.array(points)).tolist(), strict=True):
+            inside += [name for name, is_in in zip(names, row, strict=True) if is_in]
+    return [(*point, *there) for point, there in zip(points, metres, strict=True)], zones
 
 
-def _point(pts_s: float, at: tuple[float, float]) -> dict[str, float]:
-    return {"pts_s": pts_s, "x": at[0], "y": at[1]}
+def _point(pts_s: float, at: Place) -> dict[str, float | None]:
+    return {"pts_s": pts_s, "x": at[0], "y": at[1], "x_m": at[2], "y_m": at[3]}
 
 
 def _move(
-    track: _Track, frame: TrackedFrame, seen: Observation, moment: datetime | None
-) -> tuple[float | None, float | None]:
-    """Move a track on; return its speed (px/s) and direction, None where it has not moved yet.
+    track: _Track, frame: TrackedFrame, seen: Observation, place: Place, moment: datetime | None
+) -> tuple[float | None, float | None, float | None]:
+    """Move a track on; return its speed in px/s, its direction and its speed in m/s, if it has any.
 
     Directions are degrees clockwise as seen in the picture: 0 is to the right, 90 down.
     """
-    x, y = track.tip = anchor(seen)
+    track.tip = place
     track.last_frame, track.last_pts_s = frame.frame_index, frame.pts_s
     track.last_time_s, track.last_moment = frame.time_s, moment
     track.observations += not seen.is_interpolated
+    if seen.raw_id is not None and seen.raw_id not in track.raw_ids:
+        track.raw_ids.append(seen.raw_id)
     if frame.time_s - track.path_time_s >= PATH_STEP_S:
-        track.path.append(_point(frame.pts_s, track.tip))
+        track.path.append(_point(frame.pts_s, place))
         track.path_time_s = frame.time_s
-    track.recent.append((frame.time_s, x, y))
+    track.recent.append((frame.time_s, place))
     while len(track.recent) > 2 and frame.time_s - track.recent[1][0] >= SPEED_WINDOW_S:  # noqa: PLR2004 -- the oldest must stay
         track.recent.popleft()
-    then_s, then_x, then_y = track.recent[0]
-    if frame.time_s <= then_s:
-        return None, None
-    way = math.dist((then_x, then_y), (x, y))
-    direction = math.degrees(math.atan2(y - then_y, x - then_x)) % 360 if way else None
-    return way / (frame.time_s - then_s), direction
+    return _speeds(frame.time_s - track.recent[0][0], track.recent[0][1], place)
+
+
+def _speeds(
+    seconds: float, before: Place, now: Place
+) -> tuple[float | None, float | None, float | None]:
+    if seconds <= 0:
+        return None, None, None
+    x, y = now[0] - before[0], now[1] - before[1]
+    direction = math.degrees(math.atan2(y, x)) % 360 if x or y else None
+    metres_a_second = None
+    if (
+        before[2] is not None
+        and before[3] is not None
+        and now[2] is not None
+        and now[3] is not None
+    ):
+        metres_a_second = math.dist((before[2], before[3]), (now[2], now[3])) / seconds
+    return math.hypot(x, y) / seconds, direction, metres_a_second

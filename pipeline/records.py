@@ -121,6 +121,8 @@ class Footage:
         origin_s: The container's time at which the recording begins.
         window: Which of its times are wanted.
         container_hides_negative: Frames before time 0 are not shown (the edit list of an MP4).
+        stride: Every how many frames one is looked at, counted in the video track.
+        masks: Areas that are painted out, as shares of the upright frame's width and height.
         evidence_id: Hash of all that its detections are made from: see `identity`.
     """
 
@@ -133,6 +135,8 @@ class Footage:
     origin_s: float = 0.0
     window: FootageWindow = field(default_factory=FootageWindow)
     container_hides_negative: bool = False
+    stride: int = 1
+    masks: tuple[tuple[tuple[float, float], ...], ...] = ()
     evidence_id: str = ""
 
 

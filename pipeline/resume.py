@@ -105,7 +105,7 @@ def _frames_left(tail: Tail, firsts: Sequence[int], staging: Staging) -> int:
     for footage, stop, first in zip(tail.footages, tail.stops, firsts, strict=True):
         if stop is None and staging.end_of(footage) is None:
             have = SEGMENT_FRAMES * (first + len(staging.segments_of(footage)))
-            left += max(0, footage.track.expected_frames - have)
+            left += max(0, footage.track.expected_frames - have) // footage.stride
     return left
 
 

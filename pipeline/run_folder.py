@@ -5,6 +5,7 @@ OUTPUT/
   config.toml     the resolved settings of the last start
   summary.json    the results and the exit status, written last; summary-0-of-4.json for a shard
   detections/ movements/ tracks/     camera_id=.../date=.../*.parquet
+  refined/        movements/ tracks/ events/ counts/, each with the same folders
   metrics/ failures/                 *.parquet
   ledger/ staging/                   what is committed, and what is not yet: see there
   model/                             the quantized model, if detections are made with one
@@ -26,7 +27,7 @@ from pipeline.tables import SCHEMAS
 LAYOUT = 5
 # Held for moments, by whoever creates a run or takes a lease.
 LOCK = ".footfall.lock"
-_FOLDERS = (*SCHEMAS, "ledger", "staging", "model")
+_FOLDERS = (*SCHEMAS, "refined", "ledger", "staging", "model")
 _OWN_FILES = ("run.json", "config.toml", "summary.json", "summary-*-of-*.json")
 
 

@@ -4,7 +4,7 @@ A part's files are written under temporary names and get their own by a rename w
 published. Which parts count, and what made them, is for `ledger`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,7 @@ ROW_GROUP_ROWS = 128 * 1024
 HELD_BYTES = 4 << 20
 # A table takes some 10 KB beside its rows.
 _MOST_PIECES = 32
-_DATED_BY = {"tracks": "first_timestamp"}
+_DATED_BY = {"tracks": "first_timestamp", "counts": "interval_start"}
 # Until a table has written some: a row of `movements` takes about as much.
 _GUESSED_ROW_BYTES = 32.0
 
@@ -54,9 +54,11 @@ class PartWriter:
 
     Attributes:
         held_bytes: What each table may hold back in memory.
+        tables: Those that are there even without a row, besides the ones whose path is given.
     """
 
     held_bytes = HELD_BYTES
+    tables: Sequence[str] = ("detections", "movements", "tracks")
 
     def __init__(
         self,
@@ -136,7 +138,7 @@ class PartWriter:
         Raises:
             OutputError: They cannot be written.
         """
-        for name in ("detections", "movements", "tracks", *self._paths):
+        for name in (*self.tables, *self._paths):
             if not any(table == name for table, _ in self._files):
                 self._file(name, self._date)
         for (name, _), file in self._files.items():

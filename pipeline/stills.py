@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.decoders import Scaler
 from pipeline.errors import SourceError
 from pipeline.ffmpeg import DECODER_LIMITS
+from pipeline.masks import paint_masks
 from pipeline.probe import open_recording, video_streams
 from pipeline.records import Footage
 
@@ -73,6 +74,7 @@ def stills(places: Places) -> Iterator[NDArray[np.uint8]]:
                 pixels = np.empty((1, box.padded_height, box.padded_width, 3), np.uint8)
                 box.paint_border(pixels)
                 box.put(scale(frame), pixels[0])
+                paint_masks(pixels, box, footage.masks)
                 yield pixels[0]
     except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
         raise SourceError(f"gives no stills: {error}", source_uri=footage.source_uri) from error

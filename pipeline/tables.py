@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.records import Failure
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 # Not the name that Hive has for null: pyarrow cannot read a table of which every date is null.
 NO_DATE = "unknown"
 
@@ -35,7 +35,15 @@ _FRAME = [
     pa.field("x_max", pa.float32()),
     pa.field("y_max", pa.float32()),
 ]
-_POINT = pa.struct([("pts_s", pa.float64()), ("x", pa.float32()), ("y", pa.float32())])
+_POINT = pa.struct(
+    [
+        ("pts_s", pa.float64()),
+        ("x", pa.float32()),
+        ("y", pa.float32()),
+        ("x_m", pa.float64()),
+        ("y_m", pa.float64()),
+    ]
+)
 
 SCHEMAS: Mapping[str, pa.Schema] = {
     "detections": pa.schema(_FRAME),
@@ -50,6 +58,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             pa.field("direction_deg", pa.float32()),
             pa.field("world_x_m", pa.float64()),
             pa.field("world_y_m", pa.float64()),
+            pa.field("speed_m_s", pa.float32()),
             pa.field("zones", pa.list_(pa.string())),
         ]
     ),
@@ -69,8 +78,42 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             pa.field("duration_s", pa.float64()),
             pa.field("n_observations", pa.int64()),
             pa.field("distance_px", pa.float64()),
+            pa.field("distance_m", pa.float64()),
             pa.field("path", pa.list_(_POINT)),
             pa.field("merged_from", pa.list_(pa.int64())),
+        ]
+    ),
+    "events": pa.schema(
+        [
+            pa.field("source_uri", pa.string()),
+            pa.field("video_track", pa.int32()),
+            pa.field("frame_index", pa.int64()),
+            pa.field("pts_s", pa.float64()),
+            pa.field("timestamp", _TIMESTAMP),
+            pa.field("event_type", pa.string()),
+            pa.field("name", pa.string()),
+            pa.field("track_id", pa.int64()),
+            pa.field("class_id", pa.int32()),
+            pa.field("class_name", pa.string()),
+            pa.field("direction", pa.string()),
+            pa.field("dwell_s", pa.float64()),
+            pa.field("x", pa.float32()),
+            pa.field("y", pa.float32()),
+        ]
+    ),
+    "counts": pa.schema(
+        [
+            pa.field("kind", pa.string()),
+            pa.field("name", pa.string()),
+            pa.field("interval_start", _TIMESTAMP),
+            pa.field("start_s", pa.float64()),
+            pa.field("interval_s", pa.float64()),
+            pa.field("frames", pa.int64()),
+            pa.field("in", pa.int64()),
+            pa.field("out", pa.int64()),
+            pa.field("occupancy_min", pa.int64()),
+            pa.field("occupancy_mean", pa.float64()),
+            pa.field("occupancy_max", pa.int64()),
         ]
     ),
     # Not for readers: the frames that were looked at, with or without a box, beside the ledger.
@@ -129,6 +172,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 }
 
 
+# What comes of tracking: online, as the run goes, and refined, when a camera's footage is whole.
+REFINED_TABLES = ("movements", "tracks", "events", "counts")
 # Those that are for readers.
 TABLES = tuple(name for name in SCHEMAS if name != "frames")
 

@@ -29,7 +29,9 @@ UNTRACKED = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackSettings:
-    """How tracks are made; defaults are those of ultralytics' ByteTrack.
+    """How tracks are made; the costs are those of ultralytics' ByteTrack.
+
+    A track that is lost ends soon, for `refine` joins what belongs together, knowing what comes.
 
     Attributes:
         tracker: A key of `TRACKERS`.
@@ -39,19 +41,19 @@ class TrackSettings:
         strong_cost: Greatest 1 - IoU * score of a match with a strong box.
         weak_cost: Greatest 1 - IoU of a match with a weak box.
         birth_cost: As `strong_cost`, for the second box of a new track.
-        buffer_s: A track that is not seen for longer has ended.
+        lost_after_s: A track that is not seen for longer has ended.
         carry_over_s: Tracks go on over a gap in the footage, or between recordings, that is no
             longer.
     """
 
     tracker: str = "bytetrack"
-    strong: float = 0.25
+    strong: float = 0.35
     weak: float = 0.1
-    birth: float = 0.25
+    birth: float = 0.35
     strong_cost: float = 0.8
     weak_cost: float = 0.5
     birth_cost: float = 0.7
-    buffer_s: float = 1.2
+    lost_after_s: float = 0.1
     carry_over_s: float = 2.0
 
     def __post_init__(self) -> None:
@@ -267,7 +269,7 @@ class ByteTracker:
         """
         step_s = max(time_s - previous_s, 0.0)
         jump = step_s > self._settings.carry_over_s and step_s > 2 * self._step_s
-        recent = time_s - self._seen_s <= self._settings.buffer_s
+        recent = time_s - self._seen_s <= self._settings.lost_after_s
         self._keep((recent | (self._seen_s == previous_s)) & (not jump))
         self._motion.predict(step_s * self._rate_fps)
         self._step_s = step_s or self._step_s
@@ -294,7 +296,7 @@ class ByteTracker:
 
     def _end_lost(self, time_s: float, matched: Bools) -> None:
         """Drop tracks out of sight for too long, and new ones that did not show a second time."""
-        recent = time_s - self._seen_s <= self._settings.buffer_s
+        recent = time_s - self._seen_s <= self._settings.lost_after_s
         self._keep((self._ids != UNTRACKED) & recent | matched)
         # A person who is out of sight does not keep growing.
         self._motion.velocity[self._seen_s < time_s, 3] = 0.0

@@ -138,7 +138,7 @@ def test_changed_thresholds_of_the_tracker_need_no_detection_again(
     fast_run: Callable, walkers: Path
 ) -> None:
     fast_run(walkers)
-    other = TrackSettings(birth=0.95, buffer_s=0.4)
+    other = TrackSettings(birth=0.95, lost_after_s=0.4)
     again = fast_run(walkers, track=other)
     assert again.summary["frames_now"] == 0
     anew = fast_run(walkers, track=other, name="anew")

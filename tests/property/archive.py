@@ -91,7 +91,7 @@ def log_settings(
 ) -> LogSettings:
     return LogSettings(
         output=output,
-        track=TrackSettings(buffer_s=1.2, carry_over_s=2.0),
+        track=TrackSettings(lost_after_s=1.2, carry_over_s=2.0),
         class_names=("person", "dog"),
         provenance=Provenance(run_id="r", config_hash="c", model_hash="m"),
         track_hash=track_hash,

@@ -66,7 +66,7 @@ def camera_log(output, *footages):
         tail,
         LogSettings(
             output=output,
-            track=TrackSettings(buffer_s=1.2, carry_over_s=2.0),
+            track=TrackSettings(lost_after_s=1.2, carry_over_s=2.0),
             class_names=("person",),
             provenance=Provenance(run_id="r", config_hash="c", model_hash="m"),
             track_hash="t",

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.fill import Filler
 from pipeline.letterbox import fit
-from pipeline.movement import MovementLog, MovementSettings, anchor
+from pipeline.moment import anchor
+from pipeline.movement import MovementLog, MovementSettings
 from pipeline.records import Footage, FootageKey, Observation, TrackedFrame, VideoTrack
 
 RATE_FPS = 25.0

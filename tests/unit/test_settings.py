@@ -100,7 +100,7 @@ def test_every_setting_can_be_given_on_the_command_line_and_in_the_file(tmp_path
         JobSettings(
             input=('/a "quoted" \\ name\n.mkv', "/Türe/視.mkv"),
             camera_id="north's door",
-            track=TrackSettings(buffer_s=3, weak=0.05, birth=1e-7),
+            track=TrackSettings(lost_after_s=3, weak=0.05, birth=1e-7),
         ),
         JobSettings(batch_size=AUTO_BATCH),
     ],
@@ -132,8 +132,8 @@ def test_resolved_settings_can_be_read_back_from_their_file(tmp_path, settings):
         ("input = 3", "input = 3"),
         ("classes = [1]", r"classes = \[1\]"),
         ("track = 3", "track = 3"),
-        ("[track]\nbuffer_s = 'long'", "track.buffer_s = 'long'"),
-        ("[track]\nbuffer_s = -1", "track.buffer_s = -1"),
+        ("[track]\nbuffer_s = 'long'", "track.lost_after_s = 'long'"),
+        ("[track]\nbuffer_s = -1", "track.lost_after_s = -1"),
         ("batch_size =", "job.toml"),
         ("shard = 1", "shard = 1"),
         ("part_mb = true", "part_mb = True"),
@@ -316,7 +316,7 @@ def test_the_hashes_change_with_what_changes_results_and_with_nothing_else():
         JobSettings(image_size=960),
         JobSettings(stride=2),
     ]
-    tracked = JobSettings(track=TrackSettings(buffer_s=3.0))
+    tracked = JobSettings(track=TrackSettings(lost_after_s=3.0))
     for settings in detected:
         assert hashes(settings)[0] != hashes(plain)[0]
         assert hashes(settings)[1] == hashes(plain)[1]
@@ -367,7 +367,7 @@ def test_outside_of_a_ray_job_relative_paths_are_taken_as_they_are():
 def test_hours_with_a_time_zone_and_endless_thresholds_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="hours"):
         settings_of("--hours", "09:00Z-10:00Z")
-    with pytest.raises(ConfigError, match="buffer_s"):
+    with pytest.raises(ConfigError, match="lost_after_s"):
         settings_of(*config(tmp_path, "[track]\nbuffer_s = inf\n"))
 
 

@@ -46,7 +46,7 @@ def test_two_people_who_cross_keep_their_ids():
     ("hidden_s", "same"), [(1.0, True), (1.16, True), (1.4, False), (5.0, False)]
 )
 def test_a_person_keeps_the_id_if_out_of_sight_for_no_longer_than_the_buffer(hidden_s, same):
-    tracker = new_tracker(buffer_s=1.2)
+    tracker = new_tracker(lost_after_s=1.2)
     last = at_rate(0, 1)[-1]
     for t in at_rate(0, 1):
         see(tracker, t, [person(300)])
@@ -163,7 +163,7 @@ def test_overlap_of_boxes_as_computed_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("buffer_s", -1.0), ("strong", float("nan")), ("tracker", "sort")]
+    ("key", "value"), [("lost_after_s", -1.0), ("strong", float("nan")), ("tracker", "sort")]
 )
 def test_an_impossible_threshold_is_named(key, value):
     with pytest.raises(ConfigError, match=f"{key}.*{value}"):

@@ -1,0 +1,93 @@
+"""Who crossed a line, and which way.
+
+Nobody stands still to a detector, so a passage is told when the person has left the line behind: to and
+fro over a line is one crossing, its last passage; back where it began, it is none.
+
+            ┌─┐    ┌─── away for `debounce_s`, and by a tenth of the person's height: told
+    ────────┼─┼────┼───
+            ┘ └────┘    the passage back takes back the one before
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.areas import Areas
+from pipeline.moment import Moment
+
+# Nearer to a line than this share of the person's height, nobody has left it.
+MARGIN = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """A passage over a line.
+
+    Attributes:
+        line: Its name.
+        is_in: From the left to the right, looking along the line.
+        moment: The first frame behind it.
+    """
+
+    line: str
+    is_in: bool
+    moment: Moment
+
+
+class Crossings:
+    """The passages of one camera's people that are not told yet."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[float, float]] = {}
+        self._pending: dict[tuple[int, str], Crossing] = {}
+
+    @property
+    def oldest_s(self) -> float:
+        """When the oldest passage was that is not told yet; infinity if there is none."""
+        return min((each.moment.time_s for each in self._pending.values()), default=np.inf)
+
+    def move(self, moments: Sequence[Moment], areas: Areas) -> Iterator[Crossing]:
+        """Take where people are in the next frame; yield the crossings that are certain by now."""
+        if not (areas.lines and moments):
+            return
+        after = np.array([(m.x, m.y) for m in moments])
+        before = np.array([self._last.get(m.track_id, (m.x, m.y)) for m in moments])
+        ways = areas.crossed(before, after)
+        for row, column in zip(*np.nonzero(ways), strict=True):
+            yield from self._pass(
+                moments[row], areas.lines[column].name, is_in=ways[row, column] > 0
+            )
+        self._last.update({m.track_id: (m.x, m.y) for m in moments})
+        yield from self._settle(moments, after, areas)
+
+    def _pass(self, moment: Moment, line: str, *, is_in: bool) -> Iterator[Crossing]:
+        before = self._pending.pop((moment.track_id, line), None)
+        if before is None or before.is_in == is_in:
+            if before is not None:
+                # Around the line's end and over it again.
+                yield before
+            passage = Crossing(line=line, is_in=is_in, moment=moment)
+            self._pending[moment.track_id, line] = passage
+
+    def _settle(
+        self, moments: Sequence[Moment], points: NDArray[np.float64], areas: Areas
+    ) -> Iterator[Crossing]:
+        if not self._pending:
+            return
+        for row, moment in enumerate(moments):
+            for number, line in enumerate(areas.lines):
+                passage = self._pending.get((moment.track_id, line.name))
+                if (
+                    passage is not None
+                    and moment.time_s - passage.moment.time_s >= line.debounce_s
+                    and areas.distance(points[row], number) > MARGIN * moment.height_px
+                ):
+                    yield self._pending.pop((moment.track_id, line.name))
+
+    def end(self, track_id: int) -> Iterator[Crossing]:
+        """Yield what a person did who is gone."""
+        self._last.pop(track_id, None)
+        for key in [key for key in self._pending if key[0] == track_id]:
+            yield self._pending.pop(key)
