@@ -6,7 +6,8 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from cluster.dataflow import Outcome, run
 from cluster.memory import MemoryPlan
 from cluster.meter import MIB
 from cluster.pace import Notice
+from cluster.refining import refine_on_cluster
 from cluster.session import Session, open_session
 from cluster.supervisor import Progress
 from cluster.watcher import Readiness, Watch
@@ -24,6 +26,14 @@ from jobs.exits import ending
 from jobs.memory_log import MemoryLog
 from jobs.options import add_options, resolve
 from jobs.progress import moved_footage, prepare_all
+from jobs.refining import (
+    RefinedTotals,
+    derive_settings,
+    keep_cameras,
+    refine_here,
+    scenes_of,
+    totals,
+)
 from jobs.results import RunEnd, read_survey_failures
 from jobs.settings import JobSettings
 from jobs.spec import (
@@ -37,6 +47,7 @@ from jobs.spec import (
     with_precision,
 )
 from jobs.survey import Survey, only_failed, survey
+from pipeline.derive import DeriveSettings
 from pipeline.errors import ConfigError
 from pipeline.ffmpeg import find_ffmpeg
 from pipeline.holdings import committed_cameras, committed_failures
@@ -88,15 +99,19 @@ def run_job(
     start = Start(settings=settings, model=model, folder=folder, attempt_id=uuid.uuid4().hex[:12])
     is_first_shard = settings.shard_of[0] == 0
     moved = moved_footage(start.folder.path, wanted, is_first_shard=is_first_shard)
-    with Leases(start.folder.path, start.attempt_id).held([*wanted.cameras, *moved]):
-        hardware, plan, outcome = _work(start, wanted, console, every_frames, retry=retry)
+    cameras = sorted({*wanted.cameras, *moved})
+    refining = derive_settings(settings, cameras, scenes_of(settings.cameras))
+    keep_cameras(folder, settings.cameras)
+    with Leases(start.folder.path, start.attempt_id).held(cameras):
+        worked = _work(start, wanted, refining, _Show(console, every_frames), retry=retry)
         end = RunEnd(
             start=start,
             found=found,
-            provenance=provenance(settings, model, hardware, start.folder.run_id),
-            outcome=outcome,
+            provenance=provenance(settings, model, worked.hardware, start.folder.run_id),
+            outcome=worked.outcome,
+            refined=worked.refined,
             wall_s=time.monotonic() - began,
-            plan=plan,
+            plan=worked.plan,
         )
         end.write()
     _say_end(end, console)
@@ -110,19 +125,40 @@ def _refuse_to_overwrite_work(settings: JobSettings) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Show:
+    """Where a run reports, and every how many frames."""
+
+    console: Console
+    every_frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Worked:
+    """What was worked with, and what came of it; see `RunEnd`."""
+
+    hardware: MadeWith | None
+    refined: RefinedTotals
+    plan: MemoryPlan | None = None
+    outcome: Outcome | None = None
+
+
 def _work(
-    start: Start, found: Survey, console: Console, every_frames: int, *, retry: bool
-) -> tuple[MadeWith | None, MemoryPlan | None, Outcome | None]:
+    start: Start,
+    found: Survey,
+    refining: Mapping[str, DeriveSettings],
+    show: _Show,
+    *,
+    retry: bool,
+) -> _Worked:
     """Do what is left, if anything is; Ray is started only for that."""
     settings, folder = start.settings, start.folder
     hardware = known_hardware(settings, folder.made_with)
     standing = None
-    if not found.wanted:
-        return hardware, None, None
-    if hardware is not None:
+    if hardware is not None and found.wanted:
         standing = prepare_all(start, found, hardware, retry=retry)
-        if not standing.tails:
-            return hardware, None, None
+    if not found.wanted or (standing is not None and not standing.tails):
+        return _Worked(hardware=hardware, refined=totals(refine_here(folder.path, refining)))
     here = plan_here(settings, [each.footage for each in found.wanted], folder.made_with)
     log.info("Starting Ray and loading %s", settings.model)
     with open_session(here.store_bytes, settings.address or None) as ray:
@@ -138,16 +174,13 @@ def _work(
             attempt_id=start.attempt_id,
             limit_mb=settings.memory_limit_mb,
         )
+        report = ProgressReport(show.console, standing.frames_left, every_frames=show.every_frames)
         try:
-            outcome = _run(
-                spec,
-                ray,
-                memory_log,
-                ProgressReport(console, standing.frames_left, every_frames=every_frames),
-            )
+            outcome = _run(spec, ray, memory_log, report)
         finally:
             memory_log.flush()
-        return hardware, spec.memory, outcome
+        refined = totals(refine_on_cluster(folder.path, refining))
+    return _Worked(hardware=hardware, refined=refined, plan=spec.memory, outcome=outcome)
 
 
 def _run(
@@ -232,6 +265,8 @@ def _say_end(end: RunEnd, console: Console) -> None:
         )
         if summary["frames_now"] < summary["frames"]:
             log.info("With earlier starts, %d frames are in the tables", summary["frames"])
+    if end.refined.cameras:
+        log.info("%s", end.refined)
     if memory["status"] != "held":
         log.error(
             "The memory limit did not hold: %.1f MB added of %d MB, %.1f MB spilled to a disk",

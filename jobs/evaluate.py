@@ -17,7 +17,7 @@ from rich.table import Table
 
 from jobs.console import printable, wide_console
 from jobs.exits import EXIT_OK, ending
-from jobs.mot import Tracks, read_mot, read_movements
+from jobs.mot import Tracks, read_mot
 from jobs.one_track import ask, find
 from pipeline.boxes import assign, intersection_over_union
 
@@ -117,8 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    output, uri, number = find(options)
-    found = quality(read_mot(Path(options.truth)), read_movements(output, uri, number))
+    log = find(options)
+    found = quality(read_mot(Path(options.truth)), log.tracks())
     table = Table(box=None, pad_edge=False)
     for column in ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "switches", "people", "tracks"):
         table.add_column(column, justify="right")
@@ -126,7 +126,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     counts = (found.switches, found.people, found.tracks)
     table.add_row(*(f"{100 * share:.1f}" for share in shares), *map(str, counts))
     console = wide_console()
-    console.print(f"{printable(uri)}, video track {number}", soft_wrap=True)
+    console.print(f"{printable(log.source_uri)}, video track {log.video_track}", soft_wrap=True)
     console.print(table)
     return EXIT_OK
 

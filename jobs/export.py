@@ -13,7 +13,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from jobs.exits import EXIT_OK, ending
-from jobs.mot import Tracks, last_frame, read_labels, read_movements, write_mot
+from jobs.mot import Tracks, write_mot
 from jobs.one_track import ask, find
 from pipeline.atomic import write_whole, writing
 
@@ -31,13 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    output, uri, number = find(options)
-    tracks = read_movements(output, uri, number)
+    log = find(options)
+    tracks = log.tracks()
     if options.format == "mot":
         lines: Iterable[str] = write_mot(tracks)
     else:
-        labels, last = read_labels(output, uri, number), last_frame(output, uri, number)
-        lines = cvat(tracks, labels, last)
+        lines = cvat(tracks, log.labels(), log.last_frame())
     target = Path(options.to)
     with writing(target.parent):
         write_whole(target, "".join(lines).encode())

@@ -1,4 +1,4 @@
-"""Tracks of one video track in MOTChallenge's form: read, written, and taken from an output.
+"""Tracks of one video track in MOTChallenge's form: read and written.
 
 A line is `frame, id, left, top, width, height, confidence, class, visibility, ...`, frames from 1. In
 truth the seventh is 0 for a box that is to be ignored; what is behind it is not looked at.
@@ -8,9 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,19 +17,6 @@ from pipeline.errors import ConfigError
 _LEAST_FIELDS = 6
 # As far as a float64 counts.
 _LAST_FRAME_NUMBER = 2**53
-_ROWS = """
-select frame_index, track_id, x_min, y_min, x_max, y_max, confidence
-from movements where source_uri = $source_uri and video_track = $video_track
-order by frame_index, track_id
-"""
-_FOOTAGES = "select distinct source_uri, video_track from movements order by all"
-_LABELS = """
-select track_id, any_value(class_name)
-from movements where source_uri = $source_uri and video_track = $video_track group by track_id
-"""
-_LAST_FRAME = """
-select max(frame_index) from frames where source_uri = $source_uri and video_track = $video_track
-"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +53,7 @@ def read_mot(path: Path) -> Tracks:
     rows = [_parse(path, n, line) for n, line in enumerate(lines, 1) if line.strip()]
     if not any(row[6] for row in rows):
         raise ConfigError(f"truth {str(path)!r} has no box in it that counts")
-    return _tracks_of(
+    return tracks_of(
         (row[0] - 1, *row[1:4], row[2] + row[4], row[3] + row[5], row[6]) for row in rows
     )
 
@@ -87,57 +72,11 @@ def _parse(path: Path, number: int, line: str) -> list[float]:
     return [*row, 1.0][:7] if len(row) == _LEAST_FIELDS else row[:7]
 
 
-def _tracks_of(rows: Iterable[tuple[float, ...]]) -> Tracks:
+def tracks_of(rows: Iterable[tuple[float, ...]]) -> Tracks:
     """Return the tracks of rows of frame from 0, id, x_min, y_min, x_max, y_max, confidence."""
     table = np.array(sorted(rows), np.float64).reshape(-1, 7)
     frame, track_id = (table[:, column].astype(np.int64) for column in (0, 1))
     return Tracks(frame, track_id, table[:, 2:6], table[:, 6])
-
-
-def footages_of(output: Path) -> list[tuple[str, int]]:
-    """Return the recordings and video tracks that an output has movements of, sorted."""
-    with _opened(output) as connection:
-        return [(uri, number) for uri, number in connection.execute(_FOOTAGES).fetchall()]
-
-
-def read_movements(output: Path, source_uri: str, video_track: int) -> Tracks:
-    """Return the movement log of one video track of a recording."""
-    return _tracks_of(_about(output, source_uri, video_track, _ROWS))
-
-
-def read_labels(output: Path, source_uri: str, video_track: int) -> dict[int, str]:
-    """Return the class of each track, by name."""
-    return dict(_about(output, source_uri, video_track, _LABELS))
-
-
-def last_frame(output: Path, source_uri: str, video_track: int) -> int:
-    """Return the last frame of a video track that was looked at, from 0."""
-    ((number,),) = _about(output, source_uri, video_track, _LAST_FRAME)
-    return int(number)
-
-
-def _about(output: Path, source_uri: str, video_track: int, query: str) -> list[Any]:
-    given = {"source_uri": source_uri, "video_track": video_track}
-    with _opened(output) as connection:
-        return connection.execute(query, given).fetchall()
-
-
-def _opened(output: Path) -> duckdb.DuckDBPyConnection:
-    """Return a database of an output: `movements`, and the `frames` that were looked at.
-
-    Raises:
-        ConfigError: It has no movement log yet.
-    """
-    connection = duckdb.connect()
-    for view, folder, pattern in (
-        ("movements", "movements", "*.parquet"),
-        ("frames", "ledger", "frames-*.parquet"),
-    ):
-        files = [str(path) for path in sorted((output / folder).rglob(pattern))]
-        if not files:
-            raise ConfigError(f"output {str(output)!r} has no {view} yet")
-        connection.read_parquet(files, hive_partitioning=False).create_view(view)
-    return connection
 
 
 def write_mot(tracks: Tracks) -> Iterable[str]:

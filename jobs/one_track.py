@@ -1,29 +1,117 @@
-"""The one video track of an output that a verb is about: asked for, and found."""
+"""The log of the one video track of an output that a verb is about: asked for, found, and read."""
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from jobs.mot import footages_of
+import duckdb
+
+from jobs.mot import Tracks, tracks_of
+from pipeline.derive import read_refined
 from pipeline.errors import ConfigError
+from pipeline.ledger import cameras_of
 from pipeline.run_folder import find_run
+
+_OF_FOOTAGE = "source_uri = $source_uri and video_track = $video_track"
+_ROWS = f"""
+select frame_index, track_id, x_min, y_min, x_max, y_max, confidence
+from movements where {_OF_FOOTAGE} order by frame_index, track_id
+"""
+_LABELS = f"""
+select track_id, any_value(class_name) from movements where {_OF_FOOTAGE} group by track_id
+"""
+_LAST_FRAME = f"select max(frame_index) from frames where {_OF_FOOTAGE}"
+_FOOTAGES = "select distinct source_uri, video_track from frames order by all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FootageLog:
+    """The movement log of one video track of a recording.
+
+    Attributes:
+        files: By view, `movements` and `frames`.
+    """
+
+    source_uri: str
+    video_track: int
+    files: dict[str, list[str]]
+
+    def tracks(self) -> Tracks:
+        """Return its tracks; boxes that are interpolated have no confidence."""
+        return tracks_of(self._ask(_ROWS))
+
+    def labels(self) -> dict[int, str]:
+        """Return the class of each track, by name."""
+        return dict(self._ask(_LABELS))
+
+    def last_frame(self) -> int:
+        """Return the last frame that was looked at, from 0."""
+        ((number,),) = self._ask(_LAST_FRAME)
+        return int(number)
+
+    def _ask(self, query: str) -> list[Any]:
+        given = {"source_uri": self.source_uri, "video_track": self.video_track}
+        return _ask(self.files, query, given)
 
 
 def ask(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name an output and a video track in it."""
+    """Add the options that name an output, and a video track and a log in it."""
     parser.add_argument("output", metavar="OUTPUT", help="folder of the tables")
     parser.add_argument("--recording", default="", help="name or path of it, if there are several")
     parser.add_argument("--video-track", type=int, help="of it, if there are several")
+    parser.add_argument(
+        "--online",
+        action="store_true",
+        help="tracks as the tracker made them, not the refined ones",
+    )
 
 
-def find(options: argparse.Namespace) -> tuple[Path, str, int]:
-    """Return the output, the recording and the number of the video track that are meant.
+def find(options: argparse.Namespace) -> FootageLog:
+    """Return the log that is meant.
 
     Raises:
         ConfigError: There is none such, or there are several.
     """
     output = find_run(options.output).path
-    return output, *choose(footages_of(output), options.recording, options.video_track)
+    files = _log_files(output, is_online=options.online)
+    footages = [(uri, number) for uri, number in _ask(files, _FOOTAGES, {})]
+    uri, number = choose(footages, options.recording, options.video_track)
+    return FootageLog(source_uri=uri, video_track=number, files=files)
+
+
+def _log_files(output: Path, *, is_online: bool) -> dict[str, list[str]]:
+    """Return the files of the refined log, or of the online one.
+
+    Raises:
+        ConfigError: They are not there yet.
+    """
+    movements = [str(path) for path in sorted((output / "movements").rglob("*.parquet"))]
+    if not is_online:
+        refined = [read_refined(output, camera_id) for camera_id in cameras_of(output)]
+        movements = [
+            str(output / file.path)
+            for each in refined
+            if each is not None
+            for file in each.files
+            if file.path.startswith("refined/movements/")
+        ]
+    frames = [str(path) for path in sorted((output / "ledger").rglob("frames-*.parquet"))]
+    if not frames:
+        raise ConfigError(f"output {str(output)!r} has no movement log yet")
+    if not movements:
+        raise ConfigError(
+            f"output {str(output)!r} has no refined log yet: run `footfall refine`, or add --online"
+        )
+    return {"movements": movements, "frames": frames}
+
+
+def _ask(files: dict[str, list[str]], query: str, given: dict[str, Any]) -> list[Any]:
+    with duckdb.connect() as connection:
+        for view, paths in files.items():
+            connection.read_parquet(paths, hive_partitioning=False).create_view(view)
+        return connection.execute(query, given).fetchall()
 
 
 def choose(

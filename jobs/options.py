@@ -6,14 +6,15 @@ field in `JobSettings`, its key in the file, and, with dashes, its option.
 
 import argparse
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from cluster.session import under_ray_job
-from jobs.settings import AUTO_BATCH, AUTO_STRIDE, JobSettings, field_of, key_of
+from jobs.settings import AUTO_BATCH, AUTO_STRIDE, TABLES, JobSettings, field_of, key_of
 from pipeline.errors import ConfigError
+from pipeline.refine import RefineSettings
 from pipeline.standin_backend import STAND_IN
 from pipeline.track import TrackSettings
 from pipeline.weights import KNOWN
@@ -21,11 +22,11 @@ from pipeline.weights import KNOWN
 PATHS = ("input", "output", "model", "cameras", "config")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add every setting to a command line, and `--config`."""
+def add_options(parser: argparse.ArgumentParser, only: Sequence[str] = ()) -> None:
+    """Add settings to a command line, all or `only` some, and `--config`."""
     parser.add_argument("--config", metavar="FILE.toml", help="a file of settings; options win")
     for setting in fields(JobSettings):
-        if setting.name == "track":
+        if setting.name in TABLES or (only and setting.name not in only):
             continue
         flag = "--" + key_of(setting.name).replace("_", "-")
         default = setting.default
@@ -110,18 +111,22 @@ def _scalar(name: str, value: Any, kind: type) -> Any:  # noqa: ANN401
         raise wrong from None
 
 
-def _track(value: Any) -> TrackSettings:  # noqa: ANN401
-    known = {setting.name for setting in fields(TrackSettings)} - {"tracker"}
-    if not isinstance(value, dict):
-        raise ConfigError(f"track = {value!r}: write it as a table, [track]")
-    if unknown := set(value) - known:
-        raise ConfigError(
-            f"unknown key {'track.' + min(unknown)!r}; known are {', '.join(sorted(known))}"
-        )
-    for key, number in value.items():
-        if isinstance(number, bool) or not isinstance(number, (int, float)):
-            raise ConfigError(f"track.{key} = {number!r}: a number")
-    return TrackSettings(**value)
+def _table(name: str, kind: Callable[..., Any], known: Collection[str]) -> Callable[[Any], Any]:
+    """Return what turns a table of a file, all of numbers, into the settings of a step."""
+
+    def convert(value: Any) -> Any:  # noqa: ANN401
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name} = {value!r}: write it as a table, [{name}]")
+        if unknown := set(value) - set(known):
+            raise ConfigError(
+                f"unknown key {f'{name}.{min(unknown)}'!r}; known are {', '.join(sorted(known))}"
+            )
+        for key, number in value.items():
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                raise ConfigError(f"{name}.{key} = {number!r}: a number")
+        return kind(**value)
+
+    return convert
 
 
 def _or_auto(name: str, auto: int) -> Callable[[Any], int]:
@@ -146,7 +151,10 @@ def _failed_segments(value: Any) -> str:  # noqa: ANN401
 
 
 _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
-    "track": _track,
+    "track": _table(
+        "track", TrackSettings, {each.name for each in fields(TrackSettings)} - {"tracker"}
+    ),
+    "refine": _table("refine", RefineSettings, {each.name for each in fields(RefineSettings)}),
     "batch_size": _or_auto("batch_size", AUTO_BATCH),
     "stride": _or_auto("stride", AUTO_STRIDE),
     "max_failed_segments": _failed_segments,

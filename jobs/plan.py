@@ -30,13 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _plan(settings: JobSettings) -> int:
     found, console = survey(settings), wide_console()
-    show(console, settings, found)
+    show(console, found)
     if found.wanted:
         show_memory(console, plan_here(settings, [each.footage for each in found.wanted], None))
     return EXIT_PARTIAL if found.failures else EXIT_OK
 
 
-def show(console: Console, settings: JobSettings, found: Survey) -> None:
+def show(console: Console, found: Survey) -> None:
     """Print the plan: a table, what cannot be read, and the work to come."""
     table = Table(box=None, pad_edge=False)
     for column in _COLUMNS:

@@ -14,6 +14,7 @@ from cluster.dataflow import Outcome
 from cluster.memory import MemoryPlan
 from jobs.exits import EXIT_OK, EXIT_PARTIAL
 from jobs.measured import Measured, read_measured
+from jobs.refining import RefinedTotals
 from jobs.spec import Start
 from jobs.survey import Survey, printable_uri
 from pipeline.atomic import remove
@@ -40,6 +41,7 @@ class RunEnd:
 
     Attributes:
         outcome: None if there was nothing left to work on.
+        refined: What the refined tables of the wanted cameras hold.
         wall_s: Seconds from the start of the command.
         plan: How memory was divided on a node; None if nothing was left to work on.
     """
@@ -48,6 +50,7 @@ class RunEnd:
     found: Survey
     provenance: Provenance
     outcome: Outcome | None
+    refined: RefinedTotals
     wall_s: float
     plan: MemoryPlan | None = None
 
@@ -106,6 +109,7 @@ class RunEnd:
             "wall_s": round(self.wall_s, 3),
             "fps": round(frames_now / counted_s, 2) if counted_s > 0 else 0.0,
             "config": self.start.settings.plain(),
+            "refined": asdict(self.refined),
             "recordings": _by_recording(self.results, self.failures),
             "memory_usage": self.memory_usage(),
             "memory_plan": self._plan(),

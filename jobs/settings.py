@@ -6,6 +6,7 @@ field here, its key in the file, and, with dashes, its option.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from pipeline.backend import PRECISIONS
 from pipeline.errors import ConfigError
 from pipeline.faults import VARIABLE, Fault, parse_fault
 from pipeline.letterbox import NETWORK_STRIDE_PX
+from pipeline.refine import RefineSettings
 from pipeline.track import TRACKERS, TrackSettings
 
 # Bounds of the old service; the job's own memory limit has no upper one, for a node with eight GPUs
@@ -32,6 +34,8 @@ AUTO_STRIDE = -1
 LARGEST_IMAGE_PX = 4096
 EVIDENCE_SETTINGS = ("classes", "confidence", "image_size", "stride")
 TRACK_SETTINGS = ("tracker", "track")
+# Settings of a step, which a file has in tables of their own.
+TABLES = ("track", "refine")
 
 
 def option(default: Any, text: str, metavar: str | None = None) -> Any:  # noqa: ANN401 -- as `field`
@@ -75,8 +79,14 @@ class JobSettings:
     detectors: int = option(0, "detectors over the whole cluster; 0 means as many as fit", "N")
     address: str = option("", "a Ray cluster to join; a local one is started otherwise")
     overwrite: bool = option(False, "replace the results of an earlier run in the output")
+    no_refine: bool = option(False, "leave tracks as the tracker made them")
+    movement_hz: float = option(
+        0.0, "rows a second of each track in the refined log; 0 means every frame", "HZ"
+    )
+    count_interval_s: float = option(60.0, "length of an interval of the table of counts", "S")
     trust_weights: bool = option(False, "load weights of unknown hash: runs the code in them")
     track: TrackSettings = field(default_factory=TrackSettings)
+    refine: RefineSettings = field(default_factory=RefineSettings)
 
     def __post_init__(self) -> None:
         _at_least("batch_size", self.batch_size, 1, or_else=AUTO_BATCH)
@@ -88,12 +98,25 @@ class JobSettings:
         known = sorted({name for names in PRECISIONS.values() for name in names})
         _one_of("precision", self.precision, ("auto", *known))
         _one_of("tracker", self.tracker, sorted(TRACKERS))
+        self._check_ranges()
+        self._check_contradictions()
+        _ = self.wanted_tracks, self.moments, self.daily_hours, self.failure_limit, self.shard_of
+
+    def _check_ranges(self) -> None:
         if not 0 < self.confidence < 1:
             raise ConfigError(f"confidence = {self.confidence}: it lies between 0 and 1")
         if not NETWORK_STRIDE_PX <= self.image_size <= LARGEST_IMAGE_PX:
             raise ConfigError(
                 f"image_size = {self.image_size}: from {NETWORK_STRIDE_PX} to {LARGEST_IMAGE_PX}"
             )
+        if not self.part_mb > 0:
+            raise ConfigError(f"part_mb = {self.part_mb}: it is more than 0")
+        if not 0 <= self.movement_hz < math.inf:
+            raise ConfigError(f"movement_hz = {self.movement_hz}: it is 0 or more")
+        if not 0 < self.count_interval_s < math.inf:
+            raise ConfigError(f"count_interval_s = {self.count_interval_s}: it is more than 0")
+
+    def _check_contradictions(self) -> None:
         if not self.classes:
             raise ConfigError("classes: name one, or all")
         if self.camera_id and self.cameras:
@@ -101,13 +124,10 @@ class JobSettings:
         if any("\ud800" <= char <= "\udfff" for char in self.camera_id):
             # Bytes of the command line that are no text; no table would take them.
             raise ConfigError(f"camera_id = {self.camera_id!r}: it is not UTF-8")
-        if not self.part_mb > 0:
-            raise ConfigError(f"part_mb = {self.part_mb}: it is more than 0")
         if self.overwrite and self.shard_of[1] > 1:
             raise ConfigError(
                 "overwrite and shard contradict each other: n drivers would remove each other's results"
             )
-        _ = self.wanted_tracks, self.moments, self.daily_hours, self.failure_limit, self.shard_of
 
     @property
     def output_path(self) -> Path:
@@ -180,9 +200,11 @@ class JobSettings:
     def to_toml(self) -> str:
         """Return the settings as a file for `--config`."""
         plain = self.plain()
-        track = plain.pop("track")
+        tables = {name: plain.pop(name) for name in TABLES}
         lines = [f"{name} = {_toml(value)}" for name, value in plain.items()]
-        return "\n".join([*lines, "", "[track]", *(f"{k} = {_toml(v)}" for k, v in track.items())])
+        for name, table in tables.items():
+            lines += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in table.items())]
+        return "\n".join(lines)
 
     def plain(self) -> dict[str, Any]:
         """Return the settings under their keys, as plain values."""

@@ -11,16 +11,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 
-from jobs.settings import JobSettings
+from jobs.settings import AUTO_STRIDE, JobSettings
+from pipeline.areas import areas_of
 from pipeline.cameras import CameraRule, read_cameras, short_names, zone
 from pipeline.discover import find_recordings
 from pipeline.errors import ConfigError, SourceError
+from pipeline.floor import Points
 from pipeline.identity import age, recording_identity
 from pipeline.letterbox import fit
 from pipeline.probe_pool import probe_all
 from pipeline.records import Failure, Footage, FootageKey, Recording, VideoTrack
 from pipeline.tables import is_filable
 from pipeline.window import FootageWindow
+
+# What `--stride auto` leaves between two looks at most: beyond it a walker's boxes come apart, and
+# tracks get worse (docs/decisions.md has the measurement).
+MOST_STEP_S = 0.165
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,9 +231,25 @@ def _describe(
         start_resolution_s=rule.resolution_s if rule and start_time else 0.0,
         origin_s=recording.origin_s,
         window=window,
+        stride=_stride(settings, track),
+        masks=_masks(rule, track) if rule else (),
         container_hides_negative="mp4" in recording.container,
     )
     return Found(footage=footage, recording=recording, skipped=skipped)
+
+
+def _stride(settings: JobSettings, track: VideoTrack) -> int:
+    """Return every how many frames one is looked at."""
+    if settings.stride != AUTO_STRIDE:
+        return settings.stride
+    return max(1, int(MOST_STEP_S * track.rate_fps))
+
+
+def _masks(rule: CameraRule, track: VideoTrack) -> tuple[Points, ...]:
+    """Return a camera's masks, as shares of a frame; refuse a scene that does not fit it."""
+    width, height = track.upright_size
+    areas = areas_of(rule.scene, width, height, rule.id)
+    return tuple(tuple((x / width, y / height) for x, y in m.polygon) for m in areas.masks)
 
 
 def _camera_id(given: str, name: str, number: int) -> str:

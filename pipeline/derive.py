@@ -116,6 +116,9 @@ def derive(output: Path, camera_id: str, settings: DeriveSettings) -> Refined | 
     ledger = CameraLedger(output, camera_id)
     parts = ledger.parts()
     if not parts:
+        with writing(output):
+            (ledger.folder / MANIFEST).unlink(missing_ok=True)
+        sweep_refined(output, camera_id)
         return None
     made_of = _made_of(parts, settings)
     there = read_refined(output, camera_id)

@@ -43,9 +43,9 @@ class LinkSettings:
         same_raw: What it adds to the log odds that the tracker gave both one id.
     """
 
-    least: float = 1.0
-    margin: float = 1.0
-    same_raw: float = 3.0
+    least: float
+    margin: float
+    same_raw: float
 
 
 def sure_links(

@@ -15,7 +15,7 @@ could rival it has been seen. So memory is bounded by `link_within_s`, whatever 
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -50,19 +50,23 @@ class RefineSettings:
         min_track_s: A track that is in sight for less is flicker.
         certain: And so is one that never had a box of at least this score.
         smooth_s: Boxes are averaged over about so long; 0 leaves them as they are.
-        link: When two pieces are surely one person's.
+        least_odds: Least log odds of a link.
+        margin: By how much those of every rival must be less.
+        same_raw_odds: What it adds to the log odds that the tracker gave both pieces one id.
     """
 
     link_within_s: float = 2.0
     min_track_s: float = 0.3
     certain: float = 0.6
     smooth_s: float = 0.25
-    link: LinkSettings = field(default_factory=LinkSettings)
+    least_odds: float = 1.0
+    margin: float = 1.0
+    same_raw_odds: float = 3.0
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
-            if each.name != "link" and not 0 <= value < math.inf:
+            if not 0 <= value < math.inf:
                 raise ConfigError(f"refine.{each.name} = {value!r} is no number from 0 up")
 
 
@@ -97,6 +101,9 @@ class Refiner:
 
     def __init__(self, settings: RefineSettings) -> None:
         self._settings = settings
+        self._link = LinkSettings(
+            least=settings.least_odds, margin=settings.margin, same_raw=settings.same_raw_odds
+        )
         self._ahead_s = settings.link_within_s + _NEAR_S
         self._next_id = 1
         self._forget()
@@ -179,7 +186,7 @@ class Refiner:
         for within_s in (*stages, self._settings.link_within_s):
             stretches = [_stretch(group) for group in groups]
             odds = _Odds(ends, groups, self._picture_px)
-            follows = sure_links(stretches, self._told_s, within_s, odds, self._settings.link)
+            follows = sure_links(stretches, self._told_s, within_s, odds, self._link)
             groups = _chained(groups, follows)
         return groups
 

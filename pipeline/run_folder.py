@@ -3,6 +3,7 @@
 OUTPUT/
   run.json        run_id: this output's, for good; and what its detections were made with
   config.toml     the resolved settings of the last start
+  cameras.toml    the cameras file of the last start that had one
   summary.json    the results and the exit status, written last; summary-0-of-4.json for a shard
   detections/ movements/ tracks/     camera_id=.../date=.../*.parquet
   refined/        movements/ tracks/ events/ counts/, each with the same folders
@@ -28,7 +29,7 @@ LAYOUT = 5
 # Held for moments, by whoever creates a run or takes a lease.
 LOCK = ".footfall.lock"
 _FOLDERS = (*SCHEMAS, "refined", "ledger", "staging", "model")
-_OWN_FILES = ("run.json", "config.toml", "summary.json", "summary-*-of-*.json")
+_OWN_FILES = ("run.json", "config.toml", "cameras.toml", "summary.json", "summary-*-of-*.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,52 @@
+"""Refine cameras on the cluster: one task a camera, when the detectors have made room.
+
+A task reads the online log and writes the refined one, on whatever node has a core to spare. One that
+dies is run again from its beginning: nothing counts of it but its manifest.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from cluster.session import own_error
+from pipeline.derive import DeriveSettings, Refined, derive
+
+# More would only wait, and each costs the driver memory.
+_TASKS_A_CORE = 2
+_MOST_TRIES = 3
+
+
+def refine_on_cluster(output: Path, settings_of: Mapping[str, DeriveSettings]) -> Iterator[Refined]:
+    """Yield the generation of each camera as it is made, in any order.
+
+    Args:
+        output: Root of the tables; every node sees it under this path.
+        settings_of: By camera.
+
+    Raises:
+        ConfigError: A scene does not fit its camera's picture.
+        OutputError: A table is damaged, or cannot be written.
+    """
+    task = ray.remote(num_cpus=1, max_retries=_MOST_TRIES - 1)(derive)
+    # Ray leaves it untyped.
+    resources: Any = ray.cluster_resources
+    room = max(1, round(_TASKS_A_CORE * resources().get("CPU", 1.0)))
+    waiting = list(settings_of.items())
+    running: list[Any] = []
+    while waiting or running:
+        while waiting and len(running) < room:
+            camera_id, settings = waiting.pop(0)
+            running.append(task.remote(output, camera_id, settings))
+        done, running = ray.wait(running)
+        for reference in done:
+            try:
+                refined = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                known = own_error(error)
+                if known is None:
+                    raise
+                raise known from error
+            if refined is not None:
+                yield refined

@@ -1,0 +1,100 @@
+"""How the refined tables of cameras are made: with which settings, and here, without Ray."""
+
+import multiprocessing
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cluster.session import local_cpus
+from jobs.settings import JobSettings
+from pipeline.cameras import read_cameras
+from pipeline.derive import DeriveSettings, Refined, derive
+from pipeline.run_folder import RunFolder
+from pipeline.scene import NOTHING, Scene
+
+# What is drawn into the cameras' pictures, as it was at the last start: for `footfall refine`.
+CAMERAS_FILE = "cameras.toml"
+_MB = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefinedTotals:
+    """What the refined tables of several cameras hold."""
+
+    cameras: int = 0
+    raw_tracks: int = 0
+    tracks: int = 0
+    events: int = 0
+
+    def __str__(self) -> str:
+        """Return a line for people."""
+        return (
+            f"Refined {self.raw_tracks} tracks of {self.cameras} camera(s) into {self.tracks}, "
+            f"with {self.events} events"
+        )
+
+
+def totals(refined: Iterable[Refined]) -> RefinedTotals:
+    """Add up generations as they come."""
+    total = RefinedTotals()
+    for one in refined:
+        total = RefinedTotals(
+            cameras=total.cameras + 1,
+            raw_tracks=total.raw_tracks + one.raw_tracks,
+            tracks=total.tracks + one.tracks,
+            events=total.events + one.events,
+        )
+    return total
+
+
+def scenes_of(cameras: str) -> dict[str, Scene]:
+    """Return what is drawn into the picture of each camera of a file; of none if there is no file.
+
+    Raises:
+        ConfigError: The file is wrong.
+    """
+    return {rule.id: rule.scene for rule in read_cameras(cameras)} if cameras else {}
+
+
+def keep_cameras(folder: RunFolder, cameras: str) -> None:
+    """Keep the cameras file of a start in its output, for `footfall refine`."""
+    if cameras:
+        folder.write_text(CAMERAS_FILE, Path(cameras).read_text(encoding="utf-8"))
+
+
+def derive_settings(
+    settings: JobSettings, cameras: Collection[str], scenes: Mapping[str, Scene]
+) -> dict[str, DeriveSettings]:
+    """Return by camera how its refined tables are made."""
+    same = DeriveSettings(
+        refine=None if settings.no_refine else settings.refine,
+        carry_over_s=settings.track.carry_over_s,
+        end_s=settings.track.lost_after_s,
+        movement_hz=settings.movement_hz,
+        interval_s=settings.count_interval_s,
+        part_bytes=settings.part_mb * _MB,
+    )
+    return {each: replace(same, scene=scenes.get(each, NOTHING)) for each in sorted(cameras)}
+
+
+def refine_here(output: Path, settings_of: Mapping[str, DeriveSettings]) -> Iterator[Refined]:
+    """Yield the generation of each camera as it is made on this machine, a core a camera.
+
+    Raises:
+        ConfigError: A scene does not fit its camera's picture.
+        OutputError: A table is damaged, or cannot be written.
+    """
+    workers = min(len(settings_of), max(1, int(local_cpus())))
+    if workers <= 1:
+        made: Iterable[Refined | None] = (
+            derive(output, camera_id, settings) for camera_id, settings in settings_of.items()
+        )
+        yield from (refined for refined in made if refined is not None)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        tasks = [pool.submit(derive, output, camera, how) for camera, how in settings_of.items()]
+        for task in as_completed(tasks):
+            if (refined := task.result()) is not None:
+                yield refined
