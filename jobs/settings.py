@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.faults import VARIABLE, Fault, parse_fault
 from pipeline.letterbox import NETWORK_STRIDE_PX
 from pipeline.refine import RefineSettings
-from pipeline.track import TRACKERS, TrackSettings
+from pipeline.track import TRACKER_NAMES, TrackSettings
 
 # Bounds of the old service; the job's own memory limit has no upper one, for a node with eight GPUs
 # needs more.
@@ -60,7 +60,7 @@ class JobSettings:
     precision: str = option("auto", "auto (fp32 on a CPU, fp16 on CUDA), fp32, fp16, bf16 or int8")
     confidence: float = option(0.1, "least score of a detection", "X")
     image_size: int = option(640, "the longer side that frames are scaled to, in pixels", "PX")
-    tracker: str = option("bytetrack", ", ".join(sorted(TRACKERS)))
+    tracker: str = option("bytetrack", ", ".join(TRACKER_NAMES))
     stride: int = option(
         1, "look at every N-th frame, and fill between; auto: as few as tracking allows", "N"
     )
@@ -97,7 +97,7 @@ class JobSettings:
         _one_of("device", self.device, ("auto", "cpu", "cuda"))
         known = sorted({name for names in PRECISIONS.values() for name in names})
         _one_of("precision", self.precision, ("auto", *known))
-        _one_of("tracker", self.tracker, sorted(TRACKERS))
+        _one_of("tracker", self.tracker, TRACKER_NAMES)
         self._check_ranges()
         self._check_contradictions()
         _ = self.wanted_tracks, self.moments, self.daily_hours, self.failure_limit, self.shard_of

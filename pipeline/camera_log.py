@@ -39,7 +39,8 @@ from pipeline.reorder import ReorderBuffer
 from pipeline.staging import Staging
 from pipeline.tail import Missing, Tail, progress
 from pipeline.timing import Span, Stopwatch
-from pipeline.track import TRACKERS, UNTRACKED
+from pipeline.track import UNTRACKED
+from pipeline.trackers import make_tracker
 
 
 class _OpenFootage:
@@ -131,7 +132,7 @@ class CameraLog:
         self._is_final = bool(parts) and parts[-1].is_final
         self._part: OpenPart | None = None
         first = tail.footages[0]
-        self._tracker = TRACKERS[settings.track.tracker](settings.track, first.track.rate_fps)
+        self._tracker = make_tracker(settings.track, first.track.rate_fps)
         self._filler = Filler(settings.track.lost_after_s)
         self._movement = MovementLog(
             MovementSettings(class_names=settings.class_names, end_s=settings.track.lost_after_s)

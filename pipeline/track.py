@@ -9,7 +9,6 @@ is for `refine` and `movement`.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self
 
@@ -25,6 +24,7 @@ Int64s = NDArray[np.int64]
 Bools = NDArray[np.bool]
 
 UNTRACKED = -1
+TRACKER_NAMES = ("botsort", "bytetrack", "ocsort", "tracktrack")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class TrackSettings:
     A track that is lost ends soon, for `refine` joins what belongs together, knowing what comes.
 
     Attributes:
-        tracker: A key of `TRACKERS`.
+        tracker: One of `TRACKER_NAMES`.
         strong: Boxes of at least this score are matched first.
         weak: Boxes from this score up may continue a track.
         birth: A track begins with a box of at least this score.
@@ -57,8 +57,8 @@ class TrackSettings:
     carry_over_s: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.tracker not in TRACKERS:
-            raise ConfigError(f"tracker {self.tracker!r}: known are {', '.join(sorted(TRACKERS))}")
+        if self.tracker not in TRACKER_NAMES:
+            raise ConfigError(f"tracker {self.tracker!r}: known are {', '.join(TRACKER_NAMES)}")
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name != "tracker" and not 0 <= value < math.inf:
@@ -317,6 +317,3 @@ class ByteTracker:
         self._class = np.concatenate([self._class, class_id])
         self._seen_s = np.concatenate([self._seen_s, np.full(len(boxes), time_s)])
         return ids
-
-
-TRACKERS: dict[str, Callable[[TrackSettings, float], Tracker]] = {"bytetrack": ByteTracker}

@@ -2,6 +2,7 @@
 
 ledger entry   its own hash; the chain of parts has no hole
 files          each is there, with its size, hash and rows; none is there that no entry names
+refined        the files of each camera's manifest likewise
 frames         each frame of a video track once, segments without a hole, as many as the entry says
 rows           detections lie on frames that were looked at; a track is in a frame once, and has
 one row in `tracks` (unless it may still go on)
@@ -17,6 +18,9 @@ import duckdb
 import pyarrow.parquet as pq
 
 from pipeline.atomic import PARTIAL_SUFFIX, FileEntry, sha256_of
+from pipeline.derive import FOLDER as REFINED
+from pipeline.derive import MANIFEST, read_refined
+from pipeline.errors import OutputError
 from pipeline.ledger import CameraLedger, Part, cameras_of, parse_part, table_files
 
 _HASHED = re.compile(r".*-([0-9a-f]{16})\.parquet")
@@ -57,9 +61,23 @@ def verify(output: Path) -> Report:
         if len(sound) == sum(len(part.files) for part in parts):
             _check_segments(camera_id, parts, report)
             _check_rows(output, camera_id, parts, report)
-    for path in table_files(output):
+        known |= _check_refined(output, camera_id, report)
+    for path in (*table_files(output), *table_files(output / REFINED)):
         _check_stray(output, path, known, report)
     return report
+
+
+def _check_refined(output: Path, camera_id: str, report: Report) -> set[str]:
+    """Check the files of a camera's refined tables; return their paths."""
+    try:
+        refined = read_refined(output, camera_id)
+    except OutputError as error:
+        report.note(output, str(error))
+        return set()
+    files = refined.files if refined else ()
+    for file in files:
+        _check_file(output, file, report)
+    return {file.path for file in files}
 
 
 def _readable_parts(output: Path, camera_id: str, report: Report) -> Iterator[Part]:
@@ -76,7 +94,7 @@ def _readable_parts(output: Path, camera_id: str, report: Report) -> Iterator[Pa
     kept = {path.name for path, _, _ in ledger.entries()}
     named = {Path(file.path).name for part in _undamaged(ledger, kept) for file in part.files}
     for path in ledger.folder.glob("*"):
-        if path.name not in kept | named and path.name != "lease.json":
+        if path.name not in kept | named | {"lease.json", MANIFEST}:
             report.note(path, "no entry names it: the next start of the run sweeps it")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.part import LogSettings
 from pipeline.sink import PartWriter
 from pipeline.tables import rows_table
-from pipeline.track import TRACKERS
+from pipeline.trackers import make_tracker
 
 _RATE_FPS = 25.0
 _TABLES = ("detections", "movements", "tracks")
@@ -16,7 +16,7 @@ _TABLES = ("detections", "movements", "tracks")
 
 def warm_up_log(settings: LogSettings) -> None:
     """Track two frames and write a part of one row a table, to a folder that is thrown away."""
-    tracker = TRACKERS[settings.track.tracker](settings.track, _RATE_FPS)
+    tracker = make_tracker(settings.track, _RATE_FPS)
     boxes = np.array([[10, 10, 50, 90], [60, 10, 90, 90]], np.float32)
     for number in range(2):
         confidence = np.array([0.9, 0.8], np.float32)

@@ -132,8 +132,8 @@ def test_resolved_settings_can_be_read_back_from_their_file(tmp_path, settings):
         ("input = 3", "input = 3"),
         ("classes = [1]", r"classes = \[1\]"),
         ("track = 3", "track = 3"),
-        ("[track]\nbuffer_s = 'long'", "track.lost_after_s = 'long'"),
-        ("[track]\nbuffer_s = -1", "track.lost_after_s = -1"),
+        ("[track]\nlost_after_s = 'long'", "track.lost_after_s = 'long'"),
+        ("[track]\nlost_after_s = -1", "track.lost_after_s = -1"),
         ("batch_size =", "job.toml"),
         ("shard = 1", "shard = 1"),
         ("part_mb = true", "part_mb = True"),
@@ -368,7 +368,7 @@ def test_hours_with_a_time_zone_and_endless_thresholds_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="hours"):
         settings_of("--hours", "09:00Z-10:00Z")
     with pytest.raises(ConfigError, match="lost_after_s"):
-        settings_of(*config(tmp_path, "[track]\nbuffer_s = inf\n"))
+        settings_of(*config(tmp_path, "[track]\nlost_after_s = inf\n"))
 
 
 def test_any_path_can_be_read_back_from_the_saved_settings(tmp_path):

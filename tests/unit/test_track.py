@@ -58,7 +58,7 @@ def test_a_person_keeps_the_id_if_out_of_sight_for_no_longer_than_the_buffer(hid
 
 
 def test_a_walking_person_is_found_again_where_the_walk_would_have_led():
-    tracker = new_tracker()
+    tracker = new_tracker(lost_after_s=1.2)
     for t in at_rate(0, 2):
         see(tracker, t, [person(100 + 120 * t)])
     for t in at_rate(2, 3):

@@ -1,0 +1,273 @@
+"""Tracks are made whole with the future at hand; what is not sure stays apart."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import ConfigError
+from pipeline.letterbox import fit
+from pipeline.records import Footage, FootageKey, Observation, TrackedFrame, VideoTrack
+from pipeline.refine import STEP_S, Refiner, RefineSettings
+
+RATE_FPS = 25.0
+FOOTAGE = Footage(
+    key=FootageKey(camera_id="door", sequence=0),
+    source_uri="/archive/door.mkv",
+    track=VideoTrack(video_track=0, codec="h264", width=1280, height=720, rate_fps=RATE_FPS),
+    letterbox=fit(1280, 720, 640),
+)
+HEIGHT = 150.0
+
+
+def box(x, y=400.0, height=HEIGHT):
+    """Return a person's box whose feet are at (x, y)."""
+    return np.array([x - 0.2 * height, y - height, x + 0.2 * height, y])
+
+
+def seen(raw_id, x, y=400.0, *, height=HEIGHT, score=0.9):
+    return Observation(track_id=raw_id, class_id=0, box=box(x, y, height), confidence=score)
+
+
+def film(people, seconds=8.0, rate_fps=RATE_FPS):
+    """Return frames of `people`: each a function of time that returns an observation, or None."""
+    frames = []
+    for number in range(round(seconds * rate_fps)):
+        time_s = number / rate_fps
+        here = [found for found in (person(time_s) for person in people) if found is not None]
+        frames.append(
+            TrackedFrame(
+                footage=FOOTAGE,
+                frame_index=number,
+                pts_s=time_s,
+                time_s=time_s,
+                observations=here,
+            )
+        )
+    return frames
+
+
+def refine(frames, **changes):
+    refiner = Refiner(RefineSettings(**changes))
+    return [out for frame in frames for out in refiner.push(frame)] + list(refiner.flush())
+
+
+def ids_of(frames):
+    """Return the raw ids that each refined track was made of."""
+    made_of: dict[int, list[int]] = {}
+    for frame in frames:
+        for each in frame.observations:
+            raw = made_of.setdefault(each.track_id, [])
+            if each.raw_id is not None and each.raw_id not in raw:
+                raw.append(each.raw_id)
+    return made_of
+
+
+def walker(raw_ids, speed=100.0, x=200.0, hidden=(), **more):
+    """Return a person who walks, whose raw id changes behind each time out of sight."""
+
+    def at(time_s):
+        if any(begin <= time_s < end for begin, end in hidden):
+            return None
+        number = sum(time_s >= end for _, end in hidden)
+        return seen(raw_ids[min(number, len(raw_ids) - 1)], x + speed * time_s, **more)
+
+    return at
+
+
+def test_a_walk_behind_an_obstacle_is_one_track_filled_on_the_straight_line():
+    frames = refine(film([walker([1, 2], hidden=[(3.0, 4.4)])]))
+    assert ids_of(frames) == {1: [1, 2]}
+    assert [len(frame.observations) for frame in frames] == [1] * len(frames)
+    for frame in frames:
+        (one,) = frame.observations
+        assert one.is_interpolated == (3.0 <= frame.time_s < 4.4)
+        assert one.box == pytest.approx(box(200 + 100 * frame.time_s), abs=1.0)
+
+
+def test_who_is_out_of_sight_for_longer_than_is_looked_ahead_is_another_track():
+    frames = refine(film([walker([1, 2], speed=20.0, hidden=[(3.0, 5.5)])]))
+    assert ids_of(frames) == {1: [1], 2: [2]}
+    longer = refine(film([walker([1, 2], speed=20.0, hidden=[(3.0, 5.5)])]), link_within_s=3.0)
+    assert ids_of(longer) == {1: [1, 2]}
+
+
+def test_two_who_may_be_each_other_are_not_joined():
+    # One vanishes, and two appear, as far to its left as to its right.
+    def one(time_s):
+        return seen(1, 600) if time_s < 3 else None
+
+    def left(time_s):
+        return seen(2, 570) if time_s >= 3.6 else None
+
+    def right(time_s):
+        return seen(3, 630) if time_s >= 3.6 else None
+
+    assert sorted(ids_of(refine(film([one, left, right]))).values()) == [[1], [2], [3]]
+    assert sorted(ids_of(refine(film([one, left]))).values()) == [[1, 2]]
+
+
+def test_another_size_or_a_place_too_far_away_is_another_person():
+    def one(time_s):
+        return seen(1, 600) if time_s < 3 else None
+
+    def child(time_s):
+        return seen(2, 600, height=80) if time_s >= 3.2 else None
+
+    def far(time_s):
+        return seen(2, 1000) if time_s >= 3.2 else None
+
+    for other in (child, far):
+        assert sorted(ids_of(refine(film([one, other]))).values()) == [[1], [2]]
+
+
+def test_who_leaves_at_the_edge_of_the_picture_is_not_who_comes_there_next():
+    def leaves(time_s):
+        return seen(1, 1252 + 30 * (time_s - 3)) if time_s < 3 else None
+
+    def comes(time_s):
+        return seen(2, 1252 - 60 * (time_s - 4.5)) if time_s >= 4.5 else None
+
+    assert sorted(ids_of(refine(film([leaves, comes]))).values()) == [[1], [2]]
+
+
+def test_ids_that_the_tracker_swapped_where_two_met_are_put_right():
+    # They cross at 4 s, and the tracker mixes them up in the middle of it.
+    def right(time_s):
+        return seen(1 if time_s < 4 else 2, 200 + 100 * time_s)
+
+    def left(time_s):
+        return seen(2 if time_s < 4 else 1, 1000 - 100 * time_s)
+
+    frames = refine(film([right, left]))
+    tracks: dict[int, list[float]] = {}
+    for frame in frames:
+        for each in frame.observations:
+            tracks.setdefault(each.track_id, []).append(each.box[0])
+    ways = [np.diff(xs) for xs in tracks.values()]
+    assert len(ways) == 2
+    assert all((way > 0).all() or (way < 0).all() for way in ways)
+
+
+def test_flicker_is_dropped_and_so_is_what_was_never_sure():
+    def person(time_s):
+        return seen(1, 300 + 50 * time_s)
+
+    def flash(time_s):
+        return seen(2, 900) if 2 <= time_s < 2.2 else None
+
+    def shadow(_):
+        return seen(3, 1100, score=0.5)
+
+    frames = film([person, flash, shadow])
+    assert ids_of(refine(frames)) == {1: [1]}
+    assert len(ids_of(refine(frames, min_track_s=0.1, certain=0.3))) == 3
+
+
+def test_what_becomes_sure_only_late_is_told_from_then_on():
+    def shadow(time_s):
+        return seen(1, 600, score=0.9 if time_s > 20 else 0.5)
+
+    frames = refine(film([shadow], seconds=30))
+    told = [frame.time_s for frame in frames if frame.observations]
+    assert told[-1] == frames[-1].time_s
+    assert 20 - 2 * STEP_S < told[0] < 20
+
+
+def test_trembling_boxes_are_smoothed_and_steady_ones_stay():
+    random = np.random.default_rng(1)
+
+    def trembling(time_s):
+        return seen(1, 200 + 100 * time_s + random.normal(scale=4))
+
+    def off(frames):
+        return np.std(
+            [f.observations[0].box[0] - box(200 + 100 * f.time_s)[0] for f in frames[10:-10]]
+        )
+
+    frames = film([trembling])
+    assert off(refine(frames)) < 0.6 * off(frames)
+    assert off(refine(frames, smooth_s=0.0)) == pytest.approx(off(frames))
+    steady = refine(film([walker([1])]))
+    assert off(steady) < 1e-6
+
+
+def test_frames_that_a_stride_left_out_are_filled():
+    every = film([walker([1])])
+    frames = [
+        frame if frame.frame_index % 3 == 0 else replace(frame, observations=[], is_looked_at=False)
+        for frame in every
+    ]
+    refined = refine(frames)
+    for frame in refined[:-2]:
+        (one,) = frame.observations
+        assert one.is_interpolated == (frame.frame_index % 3 > 0)
+        assert one.box == pytest.approx(box(200 + 100 * frame.time_s), abs=1.0)
+
+
+@pytest.mark.parametrize("rate_fps", [5.0, 12.5, 30.0])
+def test_the_same_walk_is_one_track_at_any_rate(rate_fps):
+    frames = film([walker([1, 2], hidden=[(3.0, 4.0)])], rate_fps=rate_fps)
+    assert ids_of(refine(frames)) == {1: [1, 2]}
+
+
+def test_frames_come_out_in_order_and_once_and_soon():
+    refiner = Refiner(RefineSettings())
+    frames = film([walker([1])], seconds=60)
+    given, latest = [], 0.0
+    for frame in frames:
+        for out in refiner.push(frame):
+            given.append(out.frame_index)
+            latest = max(latest, frame.time_s - out.time_s)
+    given += [out.frame_index for out in refiner.flush()]
+    assert given == [frame.frame_index for frame in frames]
+    assert latest < 2.0 + 1.0 + STEP_S + 0.2
+
+
+def test_behind_a_gap_in_the_footage_tracks_are_others_and_ids_go_on():
+    before = film([walker([1])], seconds=5)
+    behind = [
+        replace(f, time_s=f.time_s + 3600, observations=[seen(9, 300)]) for f in film([], seconds=5)
+    ]
+    frames = refine([*before, *behind])
+    assert ids_of(frames) == {1: [1], 2: [9]}
+    assert len(frames) == len(before) + len(behind)
+
+
+def test_the_look_back_is_bounded_however_long_the_footage():
+    refiner = Refiner(RefineSettings())
+    held = []
+    for frame in film([walker([1], speed=0.0), walker([2], x=900.0, speed=0.0)], seconds=120):
+        list(refiner.push(frame))
+        held.append(sum(len(p.boxes) for c in refiner._chains for p in c.pieces))
+    assert max(held[1000:]) <= max(held[:1000])
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_no_track_is_twice_in_a_frame_and_every_box_is_accounted_for(seed):
+    random = np.random.default_rng(seed)
+    people = [
+        walker(
+            [10 * n + k for k in range(1, 9)],
+            x=random.uniform(100, 1100),
+            speed=random.uniform(-80, 80),
+            hidden=[(t, t + random.uniform(0.1, 1.5)) for t in np.sort(random.uniform(0, 10, 3))],
+        )
+        for n in range(5)
+    ]
+    raw = film(people, seconds=12)
+    refined = refine(raw, min_track_s=0.0, certain=0.0)
+    assert [frame.frame_index for frame in refined] == [frame.frame_index for frame in raw]
+    for before, after in zip(raw, refined, strict=True):
+        ids = [each.track_id for each in after.observations]
+        assert len(set(ids)) == len(ids)
+        real = sorted(each.raw_id for each in after.observations if each.raw_id is not None)
+        assert real == sorted(each.track_id for each in before.observations)
+
+
+def test_settings_that_are_no_numbers_from_0_up_are_named():
+    with pytest.raises(ConfigError, match=r"refine\.certain"):
+        RefineSettings(certain=-1)
