@@ -8,6 +8,7 @@ from importlib import import_module
 KINDS = {
     "speed": "measure the main job beside ultralytics, plain Ray Data and the limits, in turn",
     "memory": "measure from outside what the main job adds under several caps",
+    "tracking": "hold tracks against truth, part by part, and measure what they cost",
     "growth": "measure what a frame costs as footage grows longer and recordings more",
     "scale": "measure the control plane alone, with steps that cost nothing",
 }

@@ -9,12 +9,12 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC
+from datetime import UTC, datetime
 
 from jobs.settings import AUTO_STRIDE, JobSettings
 from pipeline.areas import areas_of
 from pipeline.cameras import CameraRule, read_cameras, short_names, zone
-from pipeline.discover import find_recordings
+from pipeline.discover import find_recordings, find_starts
 from pipeline.errors import ConfigError, SourceError
 from pipeline.floor import Points
 from pipeline.identity import age, recording_identity
@@ -94,7 +94,11 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
         ConfigError: An input, a camera or a video track is not there, or a name tells no time.
     """
     uris = find_recordings(settings.input)
-    rules = read_cameras(settings.cameras) if settings.cameras else ()
+    told = _Told(
+        rules=read_cameras(settings.cameras) if settings.cameras else (),
+        starts=find_starts(settings.input),
+        committed=committed or {},
+    )
     probed = list(zip(uris, probe_all(uris), strict=True))
     recordings = [item for _, item in probed if isinstance(item, Recording)]
     failures = [_unreadable(uri, item) for uri, item in probed if isinstance(item, SourceError)]
@@ -102,7 +106,7 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
     failures += _check_tracks(settings, recordings)
     names = short_names([recording.source_uri for recording in recordings])
     found = [
-        _describe(settings, rules, recording, track, names[recording.source_uri], committed or {})
+        _describe(settings, told, recording, track, names[recording.source_uri])
         for recording in recordings
         for track in recording.video_tracks
     ]
@@ -113,6 +117,34 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
         identities=_identities(recordings),
         uris=tuple(uris),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What is known of footage from elsewhere.
+
+    Attributes:
+        rules: Of the cameras file.
+        starts: When recordings began, as manifests tell it.
+        committed: The cameras of footage that the output has already.
+    """
+
+    rules: Sequence[CameraRule]
+    starts: Mapping[str, datetime]
+    committed: Mapping[tuple[str, int], str]
+
+    def start(self, recording: Recording, rule: CameraRule | None) -> tuple[datetime | None, float]:
+        """Return when a recording began, in UTC, if anything tells, and how coarsely, in seconds.
+
+        Raises:
+            ConfigError: The camera's pattern does not fit the name.
+        """
+        listed = self.starts.get(recording.source_uri)
+        if listed is not None:
+            in_utc = (rule or CameraRule(id="any")).in_utc(listed)
+            return in_utc, 0.0 if listed.microsecond else 1.0
+        moment = rule.began(recording.source_uri, recording.created) if rule else None
+        return moment, rule.resolution_s if rule and moment else 0.0
 
 
 def _identities(recordings: Sequence[Recording]) -> dict[str, str]:
@@ -186,29 +218,24 @@ def _no_such_track(recording: Recording, number: int) -> str:
 
 
 def _describe(
-    settings: JobSettings,
-    rules: Sequence[CameraRule],
-    recording: Recording,
-    track: VideoTrack,
-    name: str,
-    committed: Mapping[tuple[str, int], str],
+    settings: JobSettings, told: _Told, recording: Recording, track: VideoTrack, name: str
 ) -> Found:
     uri, number = recording.source_uri, track.video_track
     skipped = ""
     if not _wants(settings, number):
         skipped = "not among --video-tracks"
-    rule = next((rule for rule in rules if rule.matches(uri, number)), None)
+    rule = next((rule for rule in told.rules if rule.matches(uri, number)), None)
     given = rule.id if rule else settings.camera_id
     camera_id = _camera_id(given, name, number)
     if not given:
-        camera_id = committed.get((uri, number), camera_id)
+        camera_id = told.committed.get((uri, number), camera_id)
     if settings.camera_id and not skipped and _count_wanted(settings, recording) > 1:
         raise ConfigError(
             f"camera_id {settings.camera_id!r}: {uri!r} has {_count_wanted(settings, recording)} "
             "video tracks, and each is a camera of its own: choose one with --video-tracks, or name "
             "them in a --cameras file"
         )
-    start_time = rule.began(uri) if rule and not skipped else None
+    start_time, resolution_s = (None, 0.0) if skipped else told.start(recording, rule)
     window = FootageWindow(
         since=settings.moments[0],
         until=settings.moments[1],
@@ -218,7 +245,7 @@ def _describe(
     if not window.is_open and start_time is None and not skipped:
         raise ConfigError(
             f"from, to and hours need to know when {uri!r} began: give a --cameras file with a "
-            "start_time for its camera"
+            "start_time for its camera, or a manifest with one for each recording"
         )
     if not skipped and window.misses(start_time, track.duration_s or float("inf")):
         skipped = "outside --from and --to"
@@ -228,11 +255,11 @@ def _describe(
         track=track,
         letterbox=fit(*track.upright_size, settings.image_size),
         start_time=start_time,
-        start_resolution_s=rule.resolution_s if rule and start_time else 0.0,
+        start_resolution_s=resolution_s,
         origin_s=recording.origin_s,
         window=window,
         stride=_stride(settings, track),
-        masks=_masks(rule, track) if rule else (),
+        masks=_masks(rule, track) if rule and not skipped else (),
         container_hides_negative="mp4" in recording.container,
     )
     return Found(footage=footage, recording=recording, skipped=skipped)

@@ -15,8 +15,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from pipeline.clock import CameraClock
 from pipeline.compact import compact
 from pipeline.fill import Filler
@@ -31,7 +29,6 @@ from pipeline.records import (
     Footage,
     FootageEnd,
     Gap,
-    Observation,
     TrackedFrame,
     WholeSegment,
 )
@@ -39,8 +36,7 @@ from pipeline.reorder import ReorderBuffer
 from pipeline.staging import Staging
 from pipeline.tail import Missing, Tail, progress
 from pipeline.timing import Span, Stopwatch
-from pipeline.track import UNTRACKED
-from pipeline.trackers import make_tracker
+from pipeline.trackers import make_tracker, tracked
 
 
 class _OpenFootage:
@@ -217,7 +213,7 @@ class CameraLog:
         frames: list[TrackedFrame] = []
         with self._track_watch.running():
             for detections in segment.parts:
-                for frame in self._tracked(footage, detections):
+                for frame in tracked(self._tracker, self._clock, footage, detections):
                     frames.extend(self._filler.push(frame))
         self._write_movements(footage, frames)
         spans = [span for detections in segment.parts for span in detections.spans]
@@ -240,35 +236,6 @@ class CameraLog:
             self._part = OpenPart(self._settings, footage, self._number, self._tag)
             self._is_final = False
         return self._part
-
-    def _tracked(self, footage: Footage, part: Detections) -> list[TrackedFrame]:
-        frames = []
-        bounds = np.searchsorted(part.frame_row, np.arange(len(part.frame_index) + 1))
-        for row, (number, pts_s) in enumerate(zip(part.frame_index, part.pts_s, strict=True)):
-            here = slice(bounds[row], bounds[row + 1])
-            time_s = self._clock.read(footage, float(pts_s))
-            boxes, confidence = part.boxes[here], part.confidence[here]
-            ids = self._tracker.update(time_s, boxes, confidence, part.class_id[here])
-            seen = [
-                Observation(
-                    track_id=int(track_id),
-                    class_id=int(part.class_id[here][i]),
-                    box=boxes[i].astype(np.float64),
-                    confidence=float(confidence[i]),
-                )
-                for i, track_id in enumerate(ids)
-                if track_id != UNTRACKED
-            ]
-            frames.append(
-                TrackedFrame(
-                    footage=footage,
-                    frame_index=int(number),
-                    pts_s=float(pts_s),
-                    time_s=time_s,
-                    observations=seen,
-                )
-            )
-        return frames
 
     def _write_movements(
         self, footage: Footage, frames: Sequence[TrackedFrame], *, all_ended: bool = False

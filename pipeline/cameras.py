@@ -6,7 +6,7 @@ A camera belongs to a (recording pattern, video track) pair, written in TOML:
     id = "north-door"
     recording = "north_*.mkv"            # matches the name or the end of the path
     video_track = 0
-    start_time = "north_%Y%m%d_%H%M%S"   # how the name tells when the recording began
+    start_time = "north_%Y%m%d_%H%M%S"   # how the name tells when the recording began; or "container"
     timezone = "Europe/Zurich"           # of that time; UTC by default
 
 What is drawn into its picture is written there too: see `scene`.
@@ -33,6 +33,9 @@ _DIRECTIVES = {
 }  # fmt: skip
 # Near the ends of the calendar a footage's own seconds lead out of it.
 _FIRST_YEAR, _LAST_YEAR = 1900, 2999
+# Stands for the container's own `creation_time`. It is asked for, camera by camera, and never guessed:
+# with many files it is when they were exported.
+IN_CONTAINER = "container"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,7 @@ class CameraRule:
     def __post_init__(self) -> None:
         if not self.id:
             raise ConfigError("a camera's id is empty")
-        if self.start_time is not None:
+        if self.start_time not in (None, IN_CONTAINER):
             _name_pattern(self.start_time)
         zone(self.timezone)
 
@@ -65,17 +68,25 @@ class CameraRule:
     def resolution_s(self) -> float:
         """How coarsely names tell the start, in seconds."""
         told = self.start_time or ""
+        if told == IN_CONTAINER:
+            return 1.0
         coarseness = {"%f": 0.0, "%S": 1.0, "%M": 60.0, "%H": 3600.0, "%I": 3600.0}
         return next((s for directive, s in coarseness.items() if directive in told), 86400.0)
 
-    def began(self, source_uri: str) -> datetime | None:
-        """Return when the recording began, in UTC, as its name tells it; None if it does not.
+    def began(self, source_uri: str, created: str = "") -> datetime | None:
+        """Return when the recording began, in UTC, as its name tells it; None if nothing does.
+
+        Args:
+            source_uri: The recording.
+            created: When its container says that it was made; see `Recording`.
 
         Raises:
             ConfigError: The rule has a pattern, and the name does not fit it.
         """
         if self.start_time is None:
             return None
+        if self.start_time == IN_CONTAINER:
+            return datetime.fromisoformat(created).astimezone(UTC) if created else None
         found = re.search(_name_pattern(self.start_time), PurePosixPath(source_uri).name)
         try:
             moment = datetime.strptime(found[0] if found else "", self.start_time)
@@ -88,9 +99,15 @@ class CameraRule:
             raise ConfigError(
                 f"camera {self.id!r}: the name of {source_uri!r} tells the year {moment.year}"
             )
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=zone(self.timezone))
-        return moment.astimezone(UTC)
+        return self.in_utc(moment)
+
+    def in_utc(self, moment: datetime) -> datetime:
+        """Return a moment in UTC; one without a zone is in the camera's.
+
+        Of the hour that a clock shows twice when it is set back, the first is meant.
+        """
+        own = moment if moment.tzinfo else moment.replace(tzinfo=zone(self.timezone))
+        return own.astimezone(UTC)
 
 
 def _name_pattern(start_time: str) -> str:

@@ -6,6 +6,7 @@ Nothing is opened here but folders and manifests; what the recordings hold is fo
 import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from glob import glob, has_magic
 from pathlib import Path
 
@@ -19,6 +20,7 @@ VIDEO_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 MANIFEST_COLUMN = "source_uri"
+START_COLUMN = "start_time"
 
 
 def find_recordings(inputs: Sequence[str]) -> list[str]:
@@ -26,7 +28,7 @@ def find_recordings(inputs: Sequence[str]) -> list[str]:
 
     Args:
         inputs: Paths of files, folders (searched for video files), globs, and manifests: `.csv`
-            files with a column `source_uri`, or with one path a line.
+            files with a column `source_uri`, and perhaps `start_time`, or with one path a line.
 
     Raises:
         ConfigError: An input does not exist, or names no recording.
@@ -36,6 +38,34 @@ def find_recordings(inputs: Sequence[str]) -> list[str]:
     # Not resolved: a link's own name tells the camera and the time.
     found = {os.path.abspath(path) for given in inputs for path in _expand(given)}  # noqa: PTH100
     return sorted(found)
+
+
+def find_starts(inputs: Sequence[str]) -> dict[str, datetime]:
+    """Return when recordings began, by path, as manifests among `inputs` tell it.
+
+    Raises:
+        ConfigError: A manifest cannot be read, or a time in it is none.
+    """
+    starts = {}
+    for given in inputs:
+        path = Path(given)
+        if path.suffix.lower() == ".csv" and path.is_file():
+            for recording, told in _read_manifest(path):
+                if told:
+                    own = os.path.abspath(path.parent / recording)  # noqa: PTH100
+                    starts[own] = _moment(path, recording, told)
+    return starts
+
+
+def _moment(manifest: Path, recording: str, told: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(told)
+    except ValueError as error:
+        raise ConfigError(
+            f"manifest {str(manifest)!r}: {START_COLUMN} {told!r} of {recording!r}: write it as "
+            "2026-01-15T09:00:00, or with its zone as 2026-01-15T09:00:00+01:00"
+        ) from error
+    return moment
 
 
 def _expand(given: str) -> Iterable[str]:
@@ -70,6 +100,12 @@ def _search(folder: Path) -> list[str]:
 
 def _manifest(path: Path) -> list[str]:
     """Read the recordings of a manifest; relative paths in it start at its folder."""
+    # A recording that a manifest names and that is not there is a failure of that recording.
+    return [str(path.parent / recording) for recording, _ in _read_manifest(path)]
+
+
+def _read_manifest(path: Path) -> list[tuple[str, str]]:
+    """Return the recordings of a manifest, each with its start time, or ""."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             recordings = list(_rows(csv.reader(lines)))
@@ -77,14 +113,15 @@ def _manifest(path: Path) -> list[str]:
         raise ConfigError(f"manifest {str(path)!r}: {error}") from error
     if not recordings:
         raise ConfigError(f"manifest {str(path)!r} names no recording")
-    # A recording that a manifest names and that is not there is a failure of that recording.
-    return [str(path.parent / recording) for recording in recordings]
+    return recordings
 
 
-def _rows(rows: Iterator[list[str]]) -> Iterator[str]:
-    column = 0
+def _rows(rows: Iterator[list[str]]) -> Iterator[tuple[str, str]]:
+    column, start = 0, None
     for number, row in enumerate(rows):
         if number == 0 and MANIFEST_COLUMN in row:
             column = row.index(MANIFEST_COLUMN)
+            start = row.index(START_COLUMN) if START_COLUMN in row else None
         elif len(row) > column and row[column].strip():
-            yield row[column].strip()
+            told = row[start].strip() if start is not None and len(row) > start else ""
+            yield row[column].strip(), told

@@ -8,13 +8,18 @@ A false join makes one person of two, and no later step can tell; a split is a s
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float64s = NDArray[np.float64]
 Int64s = NDArray[np.int64]
+
+# In heights of a person: what a box may be off, and what a runner makes in a second.
+NEAR, FASTEST = 0.5, 3.0
+# By how much a person's box may grow or shrink out of sight.
+LARGEST = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +29,8 @@ class Stretch:
     Attributes:
         first_raw: The tracker's id where it begins.
         last_raw: And where it ends.
+        first_box: Corner to corner, in pixels.
+        last_box: The same.
     """
 
     class_id: int
@@ -31,6 +38,8 @@ class Stretch:
     last_s: float
     first_raw: int
     last_raw: int
+    first_box: tuple[float, ...]
+    last_box: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +75,15 @@ def sure_links(
     """
     if not stretches:
         return {}
-    columns_of = (np.array(each) for each in zip(*map(astuple, stretches), strict=True))
-    kind, first_s, last_s, first_raw, last_raw = columns_of
+    columns_of = (np.array(each) for each in zip(*map(_told, stretches), strict=True))
+    kind, first_s, last_s, first_raw, last_raw, first_box, last_box = columns_of
     gap_s = first_s[None] - last_s[:, None]
     is_open = (gap_s > 0) & (gap_s <= within_s) & (kind[:, None] == kind)
     is_open &= (last_s > since_s)[:, None] & (first_s > since_s)
     rows, columns = np.nonzero(is_open)
-    table = np.full(is_open.shape, -np.inf)
+    is_near = _is_in_reach(last_box[rows], first_box[columns], gap_s[rows, columns])
+    rows, columns = rows[is_near], columns[is_near]
+    table = np.full(gap_s.shape, -np.inf)
     if len(rows):
         is_same = last_raw[rows] == first_raw[columns]
         table[rows, columns] = odds(rows, columns) + settings.same_raw * is_same
@@ -96,3 +107,21 @@ def sure_links(
         if i not in follows and j not in follows.values():
             follows[i] = j
     return follows
+
+
+def _told(stretch: Stretch) -> tuple[object, ...]:
+    return tuple(getattr(stretch, name) for name in Stretch.__slots__)
+
+
+def _is_in_reach(before: Float64s, behind: Float64s, gap_s: Float64s) -> NDArray[np.bool]:
+    """Return (n,) whether anybody could have come from one box to the other: no need to reckon else.
+
+    Args:
+        before: (n, 4) corner to corner.
+        behind: (n, 4)
+        gap_s: (n,) meanwhile.
+    """
+    heights = [box[:, 3] - box[:, 1] for box in (before, behind)]
+    less, more = np.minimum(*heights), np.maximum(*heights)
+    way = np.abs(before[:, :2] + before[:, 2:] - behind[:, :2] - behind[:, 2:]).max(axis=1) / 2
+    return np.asarray((way <= (NEAR + FASTEST * gap_s) * more) & (more <= LARGEST * less))

@@ -47,6 +47,8 @@ EDGE = 0.02
 
 _NEAR_S = 1.0
 _MOST_ROWS = 12
+# The noise of a row that is none: a variance beside which everything else counts.
+_NOTHING = 1e12
 
 
 @dataclass(slots=True, eq=False)
@@ -114,64 +116,91 @@ class End:
     size_e: Float64s
 
 
-def end_of(pieces: Sequence[Piece], *, is_last: bool) -> End:
-    """Return how pieces that follow one another end, or how they begin."""
-    order = slice(None, None, -1) if is_last else slice(None)
-    first_s = pieces[order][0].times_s[order][0]
-    rows = [
-        row
-        for piece in pieces[order]
-        for row in zip(piece.times_s[order], piece.boxes[order], piece.scores[order], strict=True)
-        if abs(row[0] - first_s) <= _NEAR_S
-    ]
-    # The nearest one, and so many of the others as tell the rest.
-    chosen = np.unique(np.linspace(0, len(rows) - 1, _MOST_ROWS).round().astype(np.int64))
-    times, boxes, scores = zip(*(rows[i] for i in chosen), strict=True)
-    ages = np.array(times) - first_s
-    corners = np.array(boxes)
-    size = corners[:, 2:] - corners[:, :2]
-    points = np.column_stack([(corners[:, 0] + corners[:, 2]) / 2, corners[:, 1], size])
-    unit = max(float(np.median(size[:, 1])), 1.0)
-    off = (points - points[0]) / unit
-    noise = np.diag((1 + (UNSURE - 1) * (1 - np.array(scores)) ** 2) ** 2)
-    near, far = np.minimum(*_pairs(ages)), np.maximum(*_pairs(ages))
+def ends_of(people: Sequence[Sequence[Piece]], *, is_last: bool) -> list[End]:
+    """Return how each of several people ends, or begins: the pieces of one follow one another."""
+    if not people:
+        return []
+    rows = [_nearest(pieces, is_last=is_last) for pieces in people]
+    times, corners, scores, given = (np.array(each) for each in zip(*rows, strict=True))
+    ages = np.abs(times - times[:, :1])
+    points = np.concatenate(
+        [(corners[..., :1] + corners[..., 2:3]) / 2, corners[..., 1:2], corners[..., 2:]], axis=2
+    )
+    points[..., 2:] -= corners[..., :2]
+    units = np.maximum(np.median(points[..., 3], axis=1), 1.0)
+    off = (points - points[:, :1]) / units[:, None, None]
+    noise = (1 + (UNSURE - 1) * (1 - scores) ** 2) ** 2
+    # What only fills a row up tells nothing.
+    noise[np.arange(_MOST_ROWS) >= given[:, None]] = _NOTHING
+    noise = noise[..., None] * np.eye(_MOST_ROWS)
+    near = np.minimum(ages[:, :, None], ages[:, None])
+    far = np.maximum(ages[:, :, None], ages[:, None])
     walk = ACCELERATION * near**2 * (3 * far - near) / 6 + PLACE_NOISE**2 * noise
     drift = SIZE_DRIFT**2 * near
-    seen = np.column_stack([np.ones(len(ages)), ages])
+    one = np.ones_like(ages)
+    seen = np.stack([one, -ages if is_last else ages], axis=2)
     weights = np.linalg.solve(walk, seen)
-    sizes = [np.linalg.solve(drift + n**2 * noise, seen[:, 0]) for n in (WIDTH_NOISE, HEIGHT_NOISE)]
-    return End(
-        time_s=first_s,
-        at=points[0],
-        height_px=unit,
-        walk=seen.T @ weights,
-        walk_e=off[:, :2].T @ weights,
-        size=np.array([each.sum() for each in sizes]),
-        size_e=np.array([each @ off[:, 2 + i] for i, each in enumerate(sizes)]),
+    walks, walk_es = seen.transpose(0, 2, 1) @ weights, off[..., :2].transpose(0, 2, 1) @ weights
+    sizes = np.stack(
+        [
+            np.linalg.solve(drift + deviation**2 * noise, one[..., None])[..., 0]
+            for deviation in (WIDTH_NOISE, HEIGHT_NOISE)
+        ],
+        axis=2,
     )
+    size_es = (sizes * off[..., 2:]).sum(axis=1)
+    told = zip(times[:, 0].tolist(), points[:, 0], units.tolist(), walks, walk_es, strict=True)
+    return [
+        End(*each, size, size_e)
+        for each, size, size_e in zip(told, sizes.sum(axis=1), size_es, strict=True)
+    ]
 
 
-def _pairs(ages: Float64s) -> tuple[Float64s, Float64s]:
-    here = np.abs(ages)
-    return np.broadcast_to(here[:, None], (len(here),) * 2), np.broadcast_to(here, (len(here),) * 2)
+def _nearest(
+    pieces: Sequence[Piece], *, is_last: bool
+) -> tuple[list[float], list[Float64s], list[float], int]:
+    """Return times, boxes and scores of the rows nearest to an end, so many that they tell the rest.
+
+    Where there are fewer, the last one fills up; the number behind is that of the real ones.
+    """
+    rows: list[tuple[float, Float64s, float]] = []
+    for piece in reversed(pieces) if is_last else pieces:
+        count = len(piece.times_s)
+        for i in range(count - 1, -1, -1) if is_last else range(count):
+            row = piece.times_s[i], piece.boxes[i], piece.scores[i]
+            if rows and abs(row[0] - rows[0][0]) > _NEAR_S:
+                break
+            rows.append(row)
+        else:
+            continue
+        break
+    step = (len(rows) - 1) / (_MOST_ROWS - 1)
+    chosen = rows if step <= 1 else [rows[round(i * step)] for i in range(_MOST_ROWS)]
+    filled = chosen + chosen[-1:] * (_MOST_ROWS - len(chosen))
+    times, boxes, scores = zip(*filled, strict=True)
+    return list(times), list(boxes), list(scores), len(chosen)
 
 
 def log_odds(
-    ends: Sequence[End], beginnings: Sequence[End], picture_px: tuple[int, int]
+    ends: Sequence[End],
+    beginnings: Sequence[End],
+    pairs: tuple[Int64s, Int64s],
+    picture_px: tuple[int, int],
 ) -> Float64s:
-    """Return the log odds that each beginning goes on with the person of the end beside it.
+    """Return the log odds that pieces go on as others: that both are one person's.
 
     Before anything else is known, that is as likely as not, and another person may be anywhere.
 
     Args:
-        ends: How n pieces end.
-        beginnings: How n others begin, each behind its end.
+        ends: How pieces end.
+        beginnings: How others begin.
+        pairs: (n,) places in `ends`, and (n,) in `beginnings` of one that begins behind it.
         picture_px: Width and height of the frames.
 
     Returns:
         (n,)
     """
-    a, b = _Stack.of(ends), _Stack.of(beginnings)
+    a, b = _Stack.of(ends).take(pairs[0]), _Stack.of(beginnings).take(pairs[1])
     gaps = b.time_s - a.time_s
     unit = a.height_px[:, None]
     # The Gaussian whose peak is as high as the density of a place anywhere in the picture.
@@ -219,6 +248,10 @@ class _Stack:
     @classmethod
     def of(cls, ends: Sequence[End]) -> "_Stack":
         return cls(*(np.array([getattr(end, name) for end in ends]) for name in cls.__slots__))
+
+    def take(self, places: Int64s) -> "_Stack":
+        """Return those at (n,) places."""
+        return _Stack(*(getattr(self, name)[places] for name in self.__slots__))
 
 
 def _spread(gaps: Float64s) -> Float64s:

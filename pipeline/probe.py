@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from dataclasses import replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from pipeline.records import Recording, VideoTrack
 FASTEST_FPS = 10_000
 # No codec and container together take less for a frame.
 _LEAST_FRAME_BYTES = 4
+_LONGEST_TIME = 40
+_UNSET_YEAR = 1970
 # Containers that can say how a frame is to be turned.
 ROTATING_FORMATS = ("mov", "matroska")
 
@@ -45,6 +48,7 @@ def probe(source_uri: str) -> Recording:
                 size_bytes=size_bytes,
                 video_tracks=tracks,
                 origin_s=(container.start_time or 0) / av.time_base,
+                created=_created(container),
                 bad_video_tracks=tuple(bad),
             )
     except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
@@ -110,6 +114,20 @@ def _video_tracks(
         replace(track, gop_frames=gop.frames, gop_bytes=gop.bytes)
         for track, gop in zip(tracks.values(), gops, strict=True)
     ), bad
+
+
+def _created(container: av.container.InputContainer) -> str:
+    """Return when the recording was made, as its metadata says; "" if it says nothing sensible."""
+    for metadata in (container.metadata, *(stream.metadata for stream in container.streams)):
+        told = metadata.get("creation_time", "")
+        try:
+            moment = datetime.fromisoformat(told[:_LONGEST_TIME])
+        except ValueError:
+            continue
+        # Cameras without a clock begin at an epoch: 1904 in MP4, 1970 elsewhere.
+        if moment.year > _UNSET_YEAR:
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+    return ""
 
 
 def _describe(

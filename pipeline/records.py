@@ -88,6 +88,7 @@ class Recording:
     Attributes:
         video_tracks: Those that can be read; their numbers have gaps where others cannot.
         origin_s: The container's time at which it begins.
+        created: When it was made, as the container says, in ISO 8601 with its zone; "" if not.
         bad_video_tracks: (number, what is wrong with it) of those that cannot.
     """
 
@@ -96,6 +97,7 @@ class Recording:
     size_bytes: int
     video_tracks: tuple[VideoTrack, ...]
     origin_s: float = 0.0
+    created: str = ""
     bad_video_tracks: tuple[tuple[int, str], ...] = ()
 
 

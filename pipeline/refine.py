@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pipeline.boxes import intersection_over_smaller
 from pipeline.errors import ConfigError
 from pipeline.link import LinkSettings, Stretch, sure_links
-from pipeline.pieces import End, Piece, end_of, log_odds
+from pipeline.pieces import End, Piece, ends_of, log_odds
 from pipeline.records import Observation, TrackedFrame
 from pipeline.smooth import between, smoothed
 
@@ -116,6 +116,7 @@ class Refiner:
         self._until_s: float | None = None
         self._looked_s: deque[float] = deque(maxlen=3)
         self._picture_px = (1, 1)
+        self._ends = _Ends()
 
     def push(self, frame: TrackedFrame) -> Iterator[TrackedFrame]:
         """Take the next frame; yield those that cannot change any more, in order."""
@@ -181,13 +182,13 @@ class Refiner:
     def _join(self) -> list[list[_Chain]]:
         """Return the chains, those that follow one another together, as far as is known by now."""
         groups = [[chain] for chain in self._chains]
-        ends = _Ends()
         stages = [s for s in STAGES_S if s < self._settings.link_within_s]
         for within_s in (*stages, self._settings.link_within_s):
             stretches = [_stretch(group) for group in groups]
-            odds = _Odds(ends, groups, self._picture_px)
+            odds = _Odds(self._ends, groups, self._picture_px)
             follows = sure_links(stretches, self._told_s, within_s, odds, self._link)
             groups = _chained(groups, follows)
+        self._ends.forget()
         return groups
 
     def _told(
@@ -257,33 +258,49 @@ class _Odds:
     """The log odds that groups of chains go on as others, by their places."""
 
     def __init__(
-        self, ends: "_Ends", groups: Sequence[Sequence[_Chain]], size: tuple[int, int]
+        self, ends: "_Ends", groups: Sequence[Sequence[_Chain]], picture_px: tuple[int, int]
     ) -> None:
-        self._ends, self._groups, self._picture_px = ends, groups, size
+        self._ends, self._groups, self._picture_px = ends, groups, picture_px
 
     def __call__(self, before: Int64s, behind: Int64s) -> Float64s:
-        ends = [self._ends.of(self._groups[i], is_last=True) for i in before]
-        beginnings = [self._ends.of(self._groups[i], is_last=False) for i in behind]
-        return log_odds(ends, beginnings, self._picture_px)
+        first, places = np.unique(before, return_inverse=True)
+        second, others = np.unique(behind, return_inverse=True)
+        ends = self._ends.of([self._groups[i] for i in first.tolist()], is_last=True)
+        beginnings = self._ends.of([self._groups[i] for i in second.tolist()], is_last=False)
+        return log_odds(ends, beginnings, (places, others), self._picture_px)
 
 
 class _Ends:
-    """The ends of groups of chains, each worked out once."""
+    """The ends of groups of chains, each worked out once as long as it does not change."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[float, ...], End] = {}
+        # The pieces are kept with their end, so that no others take their places, and their ids.
+        self._known: dict[tuple[float, ...], tuple[End, Sequence[Piece]]] = {}
+        self._asked: dict[tuple[float, ...], tuple[End, Sequence[Piece]]] = {}
 
-    def of(self, group: Sequence[_Chain], *, is_last: bool) -> End:
-        pieces = [piece for chain in group for piece in chain.pieces]
-        pieces = (
-            [p for p in pieces if p.last_s >= pieces[-1].last_s - _NEAR_S]
-            if is_last
-            else [p for p in pieces if p.times_s[0] <= pieces[0].times_s[0] + _NEAR_S]
-        )
-        key = (is_last, *(id(piece) for piece in pieces), pieces[-1].last_s)
-        if key not in self._known:
-            self._known[key] = end_of(pieces, is_last=is_last)
-        return self._known[key]
+    def of(self, groups: Sequence[Sequence[_Chain]], *, is_last: bool) -> list[End]:
+        """Return how groups end, or how they begin."""
+        people = [_near(group, is_last=is_last) for group in groups]
+        keys = [(is_last, each[-1].last_s, *map(id, each)) for each in people]
+        new = {key: each for key, each in zip(keys, people, strict=True) if key not in self._known}
+        for (key, each), end in zip(
+            new.items(), ends_of(list(new.values()), is_last=is_last), strict=True
+        ):
+            self._known[key] = end, each
+        self._asked |= {key: self._known[key] for key in keys}
+        return [self._known[key][0] for key in keys]
+
+    def forget(self) -> None:
+        """Forget what was not asked for since the last time."""
+        self._known, self._asked = self._asked, {}
+
+
+def _near(group: Sequence[_Chain], *, is_last: bool) -> list[Piece]:
+    """Return the pieces of a group that are near its end, or its beginning."""
+    pieces = [piece for chain in group for piece in chain.pieces]
+    if is_last:
+        return [p for p in pieces if p.last_s >= pieces[-1].last_s - _NEAR_S]
+    return [p for p in pieces if p.times_s[0] <= pieces[0].times_s[0] + _NEAR_S]
 
 
 def _stretch(group: Sequence[_Chain]) -> Stretch:
@@ -294,6 +311,8 @@ def _stretch(group: Sequence[_Chain]) -> Stretch:
         last_s=last.last_s,
         first_raw=first.raw_id,
         last_raw=last.raw_id,
+        first_box=tuple(first.boxes[0].tolist()),
+        last_box=tuple(last.boxes[-1].tolist()),
     )
 
 

@@ -1,10 +1,51 @@
-"""Trackers by their names."""
+"""Trackers by their names, and the way of detections through one."""
 
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.clock import CameraClock
 from pipeline.library_trackers import LibraryTracker
-from pipeline.track import ByteTracker, Tracker, TrackSettings
+from pipeline.records import Detections, Footage, Observation, TrackedFrame
+from pipeline.track import UNTRACKED, ByteTracker, Tracker, TrackSettings
 
 
 def make_tracker(settings: TrackSettings, rate_fps: float) -> Tracker:
     """Return the tracker that the settings name, for one camera of this frame rate."""
     kind = ByteTracker if settings.tracker == "bytetrack" else LibraryTracker
     return kind(settings, rate_fps)
+
+
+def tracked(
+    tracker: Tracker, clock: CameraClock, footage: Footage, part: Detections
+) -> Iterator[TrackedFrame]:
+    """Yield the frames of a stretch of detections, with the tracks that were seen in them.
+
+    Args:
+        tracker: The camera's.
+        clock: The camera's, begun with `footage`.
+        footage: Where the detections are from.
+        part: The next of them.
+    """
+    bounds = np.searchsorted(part.frame_row, np.arange(len(part.frame_index) + 1))
+    for row, (number, pts_s) in enumerate(zip(part.frame_index, part.pts_s, strict=True)):
+        here = slice(bounds[row], bounds[row + 1])
+        time_s = clock.read(footage, float(pts_s))
+        boxes, confidence, class_id = part.boxes[here], part.confidence[here], part.class_id[here]
+        ids = tracker.update(time_s, boxes, confidence, class_id)
+        yield TrackedFrame(
+            footage=footage,
+            frame_index=int(number),
+            pts_s=float(pts_s),
+            time_s=time_s,
+            observations=[
+                Observation(
+                    track_id=int(track_id),
+                    class_id=int(class_id[i]),
+                    box=boxes[i].astype(np.float64),
+                    confidence=float(confidence[i]),
+                )
+                for i, track_id in enumerate(ids)
+                if track_id != UNTRACKED
+            ],
+        )

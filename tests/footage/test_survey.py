@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs import main, plan
-from jobs.settings import JobSettings
+from jobs.settings import AUTO_STRIDE, JobSettings
 from jobs.survey import survey
 from pipeline.errors import ConfigError
 from pipeline.ffmpeg import find_ffmpeg
@@ -150,3 +150,59 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
         main.main([verb, "--help"])
     assert ended.value.code == 0
     assert f"footfall {verb}" in capsys.readouterr().out
+
+
+def test_a_manifest_tells_the_start_before_the_name_does(archive: Path) -> None:
+    (archive / "list.csv").write_text(
+        "source_uri,start_time\ndoor_20260715_090000.mkv,2026-07-15T12:00:00\n"
+        "door_20260715_100000.mkv,\n"
+    )
+    settings = JobSettings(
+        input=(str(archive / "list.csv"),), cameras=str(archive / "cameras.toml")
+    )
+    starts = {
+        (Path(f.footage.source_uri).name, f.footage.start_time.isoformat())
+        for f in survey(settings).wanted
+        if f.footage.start_time
+    }
+    assert starts == {
+        ("door_20260715_090000.mkv", "2026-07-15T10:00:00+00:00"),
+        ("door_20260715_100000.mkv", "2026-07-15T08:00:00+00:00"),
+    }
+
+
+def test_the_container_s_own_time_counts_only_where_it_is_asked_for(
+    two_tracks: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "made.mp4"
+    command = [find_ffmpeg(), "-v", "error", "-i", str(two_tracks), "-map", "0:v:0", "-c", "copy"]
+    subprocess.run([*command, "-metadata", "creation_time=2026-01-15T09:00:00Z", made], check=True)
+    rules = tmp_path / "cameras.toml"
+    rules.write_text('[[camera]]\nid = "door"\nstart_time = "container"\n')
+    (asked,) = survey(JobSettings(input=(str(made),), cameras=str(rules))).wanted
+    (not_asked,) = survey(JobSettings(input=(str(made),))).wanted
+    assert asked.footage.start_time is not None
+    assert asked.footage.start_time.isoformat() == "2026-01-15T09:00:00+00:00"
+    assert not_asked.footage.start_time is None
+
+
+@pytest.mark.parametrize(("stride", "expected"), [("auto", 1), (3, 3)])
+def test_auto_looks_as_seldom_as_tracking_allows(
+    archive: Path, stride: str | int, expected: int
+) -> None:
+    number = AUTO_STRIDE if stride == "auto" else int(stride)
+    strides = {f.footage.stride for f in survey(job(archive, stride=number)).wanted}
+    assert strides == {expected}
+
+
+def test_masks_and_scenes_belong_to_a_camera_and_must_fit_its_picture(archive: Path) -> None:
+    rules = archive / "cameras.toml"
+    mask = "\n[[camera.mask]]\npolygon = [[0, 0], [64, 0], [64, 48]]\n"
+    rules.write_text(CAMERAS + mask)
+    masks = {
+        f.footage.track.video_track: f.footage.masks for f in survey(with_rules(archive)).wanted
+    }
+    assert masks == {0: (), 1: (((0.0, 0.0), (0.5, 0.0), (0.5, 0.5)),)}
+    rules.write_text(CAMERAS + mask.replace("[64, 48]", "[64, 480]"))
+    with pytest.raises(ConfigError, match=r"'hall', mask ''.*\[64, 480\].*128x96"):
+        survey(with_rules(archive))

@@ -80,6 +80,30 @@ def test_a_name_that_tells_no_time_is_named_together_with_the_form(name):
         rule.began(f"/archive/{name}")
 
 
+def test_the_container_tells_the_start_only_where_the_rule_asks_for_it():
+    created = "2026-01-15T09:30:00+01:00"
+    asks = CameraRule(id="north", start_time="container", timezone="Asia/Kolkata")
+    assert asks.began("/archive/a.mkv", created) == utc(2026, 1, 15, 8, 30)
+    assert asks.began("/archive/a.mkv") is None
+    assert CameraRule(id="north").began("/archive/a.mkv", created) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "began"),
+    [
+        # The night of 29 March 2026 has no 02:30 there, that of 25 October has two.
+        ("20260329_015959", utc(2026, 3, 29, 0, 59, 59)),
+        ("20260329_030000", utc(2026, 3, 29, 1)),
+        ("20261025_015959", utc(2026, 10, 24, 23, 59, 59)),
+        ("20261025_023000", utc(2026, 10, 25, 0, 30)),
+        ("20261025_030000", utc(2026, 10, 25, 2)),
+    ],
+)
+def test_names_are_right_across_both_changes_of_the_clock(name, began):
+    rule = CameraRule(id="north", start_time="%Y%m%d_%H%M%S", timezone="Europe/Zurich")
+    assert rule.began(f"/archive/{name}.mkv") == began
+
+
 def test_a_rule_without_a_form_knows_no_start_time():
     assert CameraRule(id="north").began("/archive/20260115_093000.mkv") is None
 

@@ -1,8 +1,10 @@
 """Files, folders, globs and manifests become a sorted list of paths, each once."""
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
 
-from pipeline.discover import find_recordings
+from pipeline.discover import find_recordings, find_starts
 from pipeline.errors import ConfigError
 
 
@@ -108,3 +110,23 @@ def test_a_folder_named_like_a_video_is_no_recording_and_one_file_is_one(tmp_pat
     (tmp_path / "day.ts" / "a.mkv").write_bytes(b"x")
     twice = [str(tmp_path), str(tmp_path / "day.ts" / ".." / "day.ts" / "a.mkv")]
     assert find_recordings(twice) == [str(tmp_path / "day.ts" / "a.mkv")]
+
+
+def test_a_manifest_tells_when_recordings_began(archive):
+    (archive / "list.csv").write_text(
+        "start_time,source_uri\n2026-01-15T09:00:00,a/1.ts\n,b/2.mkv\n"
+        "2026-01-15T09:00:00.5+01:00,b/1.MP4\n"
+    )
+    assert find_starts([str(archive / "list.csv"), str(archive / "a")]) == {
+        str(archive / "a/1.ts"): datetime(2026, 1, 15, 9),
+        str(archive / "b/1.MP4"): datetime(
+            2026, 1, 15, 9, 0, 0, 500000, tzinfo=timezone(timedelta(hours=1))
+        ),
+    }
+    assert found(archive, "list.csv") == ["a/1.ts", "b/1.MP4", "b/2.mkv"]
+
+
+def test_a_start_time_that_is_none_is_named_with_its_recording(archive):
+    (archive / "list.csv").write_text("source_uri,start_time\na/1.ts,yesterday\n")
+    with pytest.raises(ConfigError, match=r"list\.csv.*'yesterday' of 'a/1\.ts'"):
+        find_starts([str(archive / "list.csv")])
