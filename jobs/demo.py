@@ -18,12 +18,15 @@ from rich.text import Text
 
 from jobs.backfill import run_job
 from jobs.console import open_console, printable
-from jobs.demo_footage import Truth, make_footage
+from jobs.demo_footage import HEIGHT, WIDTH, Truth, make_footage, true_frames
 from jobs.exits import ending
 from jobs.paths_picture import draw_paths
 from jobs.results import RunEnd
 from jobs.settings import JobSettings
-from pipeline.tables import TABLES
+from pipeline.areas import areas_of
+from pipeline.cameras import CameraRule, read_cameras
+from pipeline.events import EventLog
+from pipeline.tables import REFINED_TABLES, TABLES
 
 CAMERAS = """\
 [[camera]]
@@ -31,12 +34,23 @@ id = "entrance-left"
 recording = "entrance_*.mkv"
 video_track = 0
 start_time = "entrance_%Y%m%d_%H%M%S"
+[[camera.line]]
+name = "middle"
+points = [[320, 170], [320, 480]]
 
 [[camera]]
 id = "entrance-right"
 recording = "entrance_*.mkv"
 video_track = 1
 start_time = "entrance_%Y%m%d_%H%M%S"
+[[camera.zone]]
+name = "bench"
+polygon = [[200, 290], [290, 290], [290, 350], [200, 350]]
+"""
+
+WHAT_THEY_DID = """
+select camera_id, event_type, name, direction, count(*), round(max(dwell_s), 1)
+from read_parquet(?, hive_partitioning = true) group by all order by all
 """
 
 WHO_WALKED = """
@@ -77,11 +91,15 @@ def _demo(console: Console, output: Path, footage: str | None) -> int:
     console.print()
     if truth:
         _show_truth(console, tables, truth)
+        _show_events(console, tables, truth)
     _show_memory(console, end)
     _show_answer(console, tables)
     picture = draw_paths(tables, truth, output / "paths.png")
     console.print(f"Picture of the paths: {picture}", soft_wrap=True)
-    console.print(f"Tables: {tables}/{{{','.join(TABLES)}}}", soft_wrap=True)
+    console.print(
+        f"Tables: {tables}/{{{','.join(TABLES)}}} and {tables}/refined/{{{','.join(REFINED_TABLES)}}}",
+        soft_wrap=True,
+    )
     return end.exit_code
 
 
@@ -124,7 +142,7 @@ def _show_truth(console: Console, tables: Path, truth: Sequence[Sequence[Truth]]
         rows = duckdb.execute(
             "select track_id, frame_index, anchor_x, anchor_y from "
             "read_parquet(?, hive_partitioning = true) where video_track = ?",
-            [f"{tables}/movements/**/*.parquet", number],
+            [f"{tables}/refined/movements/**/*.parquet", number],
         ).fetchall()
         for person in people:
             found = match(person, rows)
@@ -138,6 +156,51 @@ def _show_truth(console: Console, tables: Path, truth: Sequence[Sequence[Truth]]
     console.print("\n".join(counts))
 
 
+def _show_events(console: Console, tables: Path, truth: Sequence[Sequence[Truth]]) -> None:
+    """Show the events of the log beside those of the true paths."""
+    rules = read_cameras(str(tables / "cameras.toml"))
+    true = {
+        (rule.id, *key): value
+        for rule in rules
+        for key, value in _true_events(truth[rule.video_track], rule).items()
+    }
+    rows = duckdb.execute(WHAT_THEY_DID, [f"{tables}/refined/events/**/*.parquet"]).fetchall()
+    found = {row[:4]: row[4:] for row in rows}
+    table = Table(
+        "camera", "event", "where", "direction", "true", "told", "stay, s: true", "told"
+    )
+    for key in sorted({*true, *found}, key=str):
+        (count, dwell_s), (told, told_s) = (each.get(key, (0, None)) for each in (true, found))
+        cells = (
+            *key[:3],
+            key[3] or "",
+            count,
+            told,
+            "" if dwell_s is None else dwell_s,
+            told_s or "",
+        )
+        table.add_row(*(Text(printable(str(cell))) for cell in cells))
+    console.print(table)
+
+
+def _true_events(
+    people: Sequence[Truth], rule: CameraRule
+) -> dict[tuple[str, str, str | None], tuple[int, float | None]]:
+    """Return how many events of each kind the true paths amount to, and the longest stay."""
+    log, areas = EventLog({0: "person"}, 60.0), areas_of(rule.scene, WIDTH, HEIGHT, rule.id)
+    for frame in true_frames(people):
+        log.push(frame, areas)
+    log.flush()
+    events: dict[tuple[str, str, str | None], list[float | None]] = {}
+    for row in log.events().to_pylist():
+        key = row["event_type"], row["name"], row["direction"]
+        events.setdefault(key, []).append(row["dwell_s"])
+    return {
+        key: (len(stays), round(max(s), 1) if (s := [x for x in stays if x is not None]) else None)
+        for key, stays in events.items()
+    }
+
+
 def _show_memory(console: Console, end: RunEnd) -> None:
     usage = end.memory_usage()
     console.print(
@@ -148,10 +211,10 @@ def _show_memory(console: Console, end: RunEnd) -> None:
 
 def _show_answer(console: Console, tables: Path) -> None:
     """Answer a question with DuckDB: who walked, and when."""
-    if not list(tables.glob("tracks/**/*.parquet")):
+    if not list(tables.glob("refined/tracks/**/*.parquet")):
         console.print("No table of tracks: nothing could be processed")
         return
-    answer = duckdb.execute(WHO_WALKED, [f"{tables}/tracks/**/*.parquet"])
+    answer = duckdb.execute(WHO_WALKED, [f"{tables}/refined/tracks/**/*.parquet"])
     columns = [column[0] for column in answer.description or []]
     table = Table(*columns, title="Who walked, and when (DuckDB)", title_justify="left")
     for row in answer.fetchall():

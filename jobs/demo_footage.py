@@ -18,6 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.letterbox import fit
+from pipeline.records import Footage, FootageKey, Observation, TrackedFrame, VideoTrack
+
 Image = NDArray[np.uint8]
 
 WIDTH, HEIGHT, RATE_FPS, FRAMES = 640, 480, 15, 120
@@ -97,6 +100,34 @@ def make_footage(folder: Path) -> tuple[Path, list[list[Truth]]]:
             for t in track
         ]
         for track in json.loads(truth_file.read_text())
+    ]
+
+
+def true_frames(people: Sequence[Truth]) -> list[TrackedFrame]:
+    """Return the frames of a video track with the people who were really in them."""
+    footage = Footage(
+        key=FootageKey(camera_id="truth", sequence=0),
+        source_uri="truth",
+        track=VideoTrack(
+            video_track=0, codec="h264", width=WIDTH, height=HEIGHT, rate_fps=RATE_FPS
+        ),
+        letterbox=fit(WIDTH, HEIGHT, WIDTH),
+    )
+    return [
+        TrackedFrame(
+            footage=footage,
+            frame_index=number,
+            pts_s=number / RATE_FPS,
+            time_s=number / RATE_FPS,
+            observations=[
+                Observation(
+                    track_id=i, class_id=0, box=np.array(person.boxes[number]), confidence=1.0
+                )
+                for i, person in enumerate(people)
+                if number in person.boxes
+            ],
+        )
+        for number in range(FRAMES)
     ]
 
 

@@ -16,7 +16,7 @@ _MOST_PANELS = 12
 
 
 def draw_paths(tables: Path, truth: Sequence[Sequence[Truth]], picture: Path) -> Path:
-    """Draw the `tracks` table to a PNG; truth, by video track, is dotted beneath.
+    """Draw the refined `tracks` table to a PNG; truth, by video track, is dotted beneath.
 
     Args:
         tables: Output of a run.
@@ -26,8 +26,12 @@ def draw_paths(tables: Path, truth: Sequence[Sequence[Truth]], picture: Path) ->
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    files = list(tables.glob("tracks/**/*.parquet"))
-    rows = duckdb.execute(_PATHS, [f"{tables}/tracks/**/*.parquet"]).fetchall() if files else []
+    files = list(tables.glob("refined/tracks/**/*.parquet"))
+    rows = (
+        duckdb.execute(_PATHS, [f"{tables}/refined/tracks/**/*.parquet"]).fetchall()
+        if files
+        else []
+    )
     cameras = sorted({(str(row[0]), row[1]) for row in rows})[:_MOST_PANELS]
     figure, panels = plt.subplots(
         1, max(1, len(cameras)), figsize=(5.5 * max(1, len(cameras)), 4.6), squeeze=False

@@ -174,8 +174,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 
 # What comes of tracking: online, as the run goes, and refined, when a camera's footage is whole.
 REFINED_TABLES = ("movements", "tracks", "events", "counts")
-# Those that are for readers.
-TABLES = tuple(name for name in SCHEMAS if name != "frames")
+# Those that a run writes as it goes, for readers.
+TABLES = ("detections", "movements", "tracks", "metrics", "failures")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
