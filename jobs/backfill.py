@@ -245,6 +245,10 @@ def _say_found(found: Survey) -> None:
     more = len(found.wanted) - _MOST_TRACKS_NAMED
     if more > 0:
         log.info("... and %d video track(s) more; `footfall plan` lists all", more)
+    strides = Counter(each.footage.stride for each in found.wanted)
+    for stride, count in sorted(strides.items()):
+        if stride > 1:
+            log.info("Looking at every %d. frame of %d video track(s)", stride, count)
     reasons = Counter(each.skipped for each in found.skipped)
     for reason, count in reasons.most_common():
         log.info("Skipped %d video track(s): %s", count, reason)

@@ -4,14 +4,13 @@
     trackers    each by name, alone and refined                                which is the best
     strides     every frame, every second, ...                                 how few will do
     rates       the same footage at 1/2 and 1/3 of its rate                    the same people, events?
+    constants   each of the odds' constants halved, and doubled                how much hangs on them
     cost        a crowd of 30, a minute and ten of it                          CPU a frame, memory
 
-The detections of one real run are tracked again and again. Truth is `NAME.gt.txt` beside `NAME.mp4`, in
-MOTChallenge's form; one setting for all footage.
+The detections of one real run are tracked again and again, with one setting for all footage.
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,20 +21,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from jobs.benchmark_footage import find_clips
 from jobs.crowd import crowd, crowd_footage
-from jobs.evaluate import Quality, quality
+from jobs.evaluate import Quality
 from jobs.exits import EXIT_OK, ending
 from jobs.machine import machine_line
-from jobs.measured import read_measured
-from jobs.mot import Tracks, read_mot, tracks_of
+from jobs.tracking_clips import Clip, detect_clips, frames_of, quality_of, refined
+from pipeline import pieces
 from pipeline.areas import areas_of
 from pipeline.clock import CameraClock
-from pipeline.errors import ConfigError, StepError
 from pipeline.events import EventLog
-from pipeline.evidence import Evidence
-from pipeline.identity import from_plain
-from pipeline.ledger import CameraLedger, cameras_of
 from pipeline.movement import MovementLog, MovementSettings
 from pipeline.records import Detections, Footage, Stretch, TrackedFrame
 from pipeline.refine import Refiner, RefineSettings
@@ -43,22 +37,17 @@ from pipeline.scene import Line, Scene
 from pipeline.track import TRACKER_NAMES, TrackSettings
 from pipeline.trackers import make_tracker, tracked
 
-PARTS = ("parts", "trackers", "strides", "rates", "cost")
+PARTS = ("parts", "trackers", "strides", "rates", "constants", "cost")
+# What the odds of a link are made of.
+_CONSTANTS = (
+    "ACCELERATION", "PLACE_NOISE", "WIDTH_NOISE", "HEIGHT_NOISE", "UNSURE", "SPEED", "SIZE",
+    "SIZE_DRIFT", "AT_EDGE",
+)  # fmt: skip
 _STRIDES = (1, 2, 3, 4, 5, 6, 8)
 _CROWD = 30
 _SHORT_S, _LONG_S = 60, 600
 # Joined, and nothing else done.
 _JOINED = RefineSettings(min_track_s=0.0, certain=0.0, smooth_s=0.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clip:
-    """Footage with truth: its detections, and who was really there."""
-
-    name: str
-    footage: Footage
-    detections: tuple[Detections, ...]
-    truth: Tracks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,95 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="footfall-tracking-") as folder:
-        clips, detect_ms = _detected(Path(folder), options)
+        clips, detect_ms = detect_clips(
+            Path(folder), options.footage, options.model, options.precision
+        )
     for part in options.only.split(","):
         rows = _cost_rows(detect_ms) if part == "cost" else _TABLES[part](clips)
         print(f"### {part}", "", *rows, "", sep="\n")
     print(f"{machine_line()}, {options.model} {options.precision}")
     return EXIT_OK
-
-
-def _detected(folder: Path, options: argparse.Namespace) -> tuple[list[Clip], float]:
-    """Run the main job over the clips with truth; return what was seen, and CPU ms of a frame."""
-    there = [(clip, clip.with_suffix(".gt.txt")) for clip in find_clips(options.footage, folder)]
-    pairs = [(clip, truth) for clip, truth in there if truth.exists()]
-    if not pairs:
-        raise ConfigError(f"footage {options.footage!r}: no clip has truth beside it, NAME.gt.txt")
-    command = [sys.executable, "-m", "jobs.backfill", "--output", str(folder / "out")]
-    command += ["--model", options.model, "--precision", options.precision]
-    for clip, _ in pairs:
-        command += ["--input", str(clip)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StepError(f"the clips cannot be processed: {done.stderr.strip()[-500:]}")
-    clips = [_clip(folder / "out", clip, read_mot(truth)) for clip, truth in pairs]
-    steps = {each.step: each for each in read_measured(folder / "out").steps}
-    return clips, 1000 * steps["detect"].cpu_s / steps["detect"].frames
-
-
-def _clip(output: Path, path: Path, truth: Tracks) -> Clip:
-    for camera_id in cameras_of(output):
-        parts = CameraLedger(output, camera_id).parts()
-        footage = from_plain(parts[0].covered[0].footage)
-        if Path(footage.source_uri).name == path.name:
-            whole = (
-                segment
-                for part in parts
-                for covered in part.covered
-                for segment in Evidence(output, part).segments(covered, footage)
-            )
-            found = tuple(each for segment in whole for each in segment.parts)
-            return Clip(name=path.stem, footage=footage, detections=found, truth=truth)
-    raise StepError(f"{path.name}: nothing came of it")
-
-
-def _frames(clip: Clip, settings: TrackSettings, stride: int = 1) -> Iterator[TrackedFrame]:
-    """Yield the tracked frames of a clip, those that a stride leaves out among them."""
-    clock = CameraClock(settings.carry_over_s)
-    clock.begin(clip.footage)
-    tracker = make_tracker(settings, clip.footage.track.rate_fps)
-    for detections in clip.detections:
-        looked_at = _strided(detections, stride)
-        found = {f.frame_index: f for f in tracked(tracker, clock, clip.footage, looked_at)}
-        for number, pts_s in zip(detections.frame_index, detections.pts_s, strict=True):
-            yield found.get(int(number)) or TrackedFrame(
-                footage=clip.footage,
-                frame_index=int(number),
-                pts_s=float(pts_s),
-                time_s=clock.read(clip.footage, float(pts_s)),
-                is_looked_at=False,
-            )
-
-
-def _strided(part: Detections, stride: int) -> Detections:
-    kept = np.flatnonzero(part.frame_index % stride == 0)
-    rows = np.flatnonzero(np.isin(part.frame_row, kept))
-    return replace(
-        part,
-        positions=part.positions[kept],
-        frame_index=part.frame_index[kept],
-        pts_s=part.pts_s[kept],
-        frame_row=np.searchsorted(kept, part.frame_row[rows]),
-        boxes=part.boxes[rows],
-        confidence=part.confidence[rows],
-        class_id=part.class_id[rows],
-    )
-
-
-def _refined(frames: Iterator[TrackedFrame], settings: RefineSettings) -> list[TrackedFrame]:
-    refiner = Refiner(settings)
-    told = [out for frame in frames for out in refiner.push(frame)]
-    return [*told, *refiner.flush()]
-
-
-def _quality(clip: Clip, frames: Sequence[TrackedFrame], *, filled: bool = True) -> Quality:
-    rows = (
-        (frame.frame_index, seen.track_id, *seen.box.tolist(), 1.0)
-        for frame in frames
-        for seen in frame.observations
-        if filled or not seen.is_interpolated
-    )
-    return quality(clip.truth, tracks_of(rows))
 
 
 def _table(clips: Sequence[Clip], rows: Sequence[tuple[str, Sequence[Quality]]]) -> Iterator[str]:
@@ -191,9 +99,9 @@ def _parts_rows(clips: Sequence[Clip]) -> Iterator[str]:
     for name, how in steps.items():
         found = []
         for clip in clips:
-            frames = _frames(clip, TrackSettings())
-            done = list(frames) if how is None else _refined(frames, how)
-            found.append(_quality(clip, done, filled=name != "joined"))
+            frames = frames_of(clip, TrackSettings())
+            done = list(frames) if how is None else refined(frames, how)
+            found.append(quality_of(clip, done, filled=name != "joined"))
         rows.append((name, found))
     yield from _table(clips, rows)
 
@@ -202,9 +110,9 @@ def _trackers_rows(clips: Sequence[Clip]) -> Iterator[str]:
     rows = []
     for name in TRACKER_NAMES:
         settings = TrackSettings(tracker=name)
-        alone = [_quality(clip, list(_frames(clip, settings))) for clip in clips]
+        alone = [quality_of(clip, list(frames_of(clip, settings))) for clip in clips]
         refined = [
-            _quality(clip, _refined(_frames(clip, settings), RefineSettings())) for clip in clips
+            quality_of(clip, refined(frames_of(clip, settings), RefineSettings())) for clip in clips
         ]
         rows += [(f"{name}, alone", alone), (f"{name}, refined", refined)]
     yield from _table(clips, rows)
@@ -214,7 +122,7 @@ def _strides_rows(clips: Sequence[Clip]) -> Iterator[str]:
     rows = []
     for stride in _STRIDES:
         found = [
-            _quality(clip, _refined(_frames(clip, TrackSettings(), stride), RefineSettings()))
+            quality_of(clip, refined(frames_of(clip, TrackSettings(), stride), RefineSettings()))
             for clip in clips
         ]
         rows.append((f"every {stride}.", found))
@@ -227,8 +135,8 @@ def _rates_rows(clips: Sequence[Clip]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for clip in clips:
         for share in (1, 2, 3):
-            slow = (f for f in _frames(clip, TrackSettings(), share) if f.is_looked_at)
-            frames = _refined(slow, RefineSettings())
+            slow = (f for f in frames_of(clip, TrackSettings(), share) if f.is_looked_at)
+            frames = refined(slow, RefineSettings())
             tracks, long, came, went = _told(clip, frames)
             yield f"| {clip.name} | 1/{share} | {tracks} | {long} | {came} | {went} |"
 
@@ -249,6 +157,22 @@ def _told(clip: Clip, frames: Sequence[TrackedFrame]) -> tuple[int, int, int, in
     ways = log.events().column("direction").to_pylist()
     long = sum(each[-1] - each[0] > 1 for each in times.values())
     return len(times), long, ways.count("in"), ways.count("out")
+
+
+def _constants_rows(clips: Sequence[Clip]) -> Iterator[str]:
+    """Yield what becomes of the tracks when a constant of `pieces` is half of what it is, or twice."""
+    rows = []
+    for name in _CONSTANTS:
+        usual = getattr(pieces, name)
+        for factor in (0.5, 2.0):
+            setattr(pieces, name, factor * usual)
+            found = [
+                quality_of(clip, refined(frames_of(clip, TrackSettings()), RefineSettings()))
+                for clip in clips
+            ]
+            rows.append((f"{factor:g} {name}", found))
+        setattr(pieces, name, usual)
+    yield from _table(clips, rows)
 
 
 def _cost_rows(detect_ms: float) -> Iterator[str]:
@@ -325,6 +249,7 @@ _TABLES = {
     "trackers": _trackers_rows,
     "strides": _strides_rows,
     "rates": _rates_rows,
+    "constants": _constants_rows,
 }
 
 

@@ -1,5 +1,6 @@
 """How the refined tables of cameras are made: with which settings, and here, without Ray."""
 
+import logging
 import multiprocessing
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -10,9 +11,11 @@ from cluster.session import local_cpus
 from jobs.settings import JobSettings
 from pipeline.cameras import read_cameras
 from pipeline.derive import DeriveSettings, Refined, derive
+from pipeline.floor import calibrate
 from pipeline.run_folder import RunFolder
 from pipeline.scene import NOTHING, Scene
 
+log = logging.getLogger(__name__)
 # What is drawn into the cameras' pictures, as it was at the last start: for `footfall refine`.
 CAMERAS_FILE = "cameras.toml"
 _MB = 1e6
@@ -51,10 +54,23 @@ def totals(refined: Iterable[Refined]) -> RefinedTotals:
 def scenes_of(cameras: str) -> dict[str, Scene]:
     """Return what is drawn into the picture of each camera of a file; of none if there is no file.
 
+    How well calibrations fit is told in the log.
+
     Raises:
         ConfigError: The file is wrong.
     """
-    return {rule.id: rule.scene for rule in read_cameras(cameras)} if cameras else {}
+    scenes = {rule.id: rule.scene for rule in read_cameras(cameras)} if cameras else {}
+    for camera_id, scene in scenes.items():
+        if scene.calibration is not None:
+            floor = calibrate(scene.calibration.image, scene.calibration.floor_m)
+            log.info(
+                "The floor of camera %s: its %d points are off by %.3f m, the worst by %.3f m",
+                camera_id,
+                len(scene.calibration.image),
+                floor.residual_m,
+                floor.worst_m,
+            )
+    return scenes
 
 
 def keep_cameras(folder: RunFolder, cameras: str) -> None:

@@ -1,0 +1,123 @@
+"""Clips with truth: what a real run detects in them, tracked and refined in whatever way, and how well.
+
+Truth is `NAME.gt.txt` beside `NAME.mp4`, in MOTChallenge's form.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from jobs.benchmark_footage import find_clips
+from jobs.evaluate import Quality, quality
+from jobs.measured import read_measured
+from jobs.mot import Tracks, read_mot, tracks_of
+from pipeline.clock import CameraClock
+from pipeline.errors import ConfigError, StepError
+from pipeline.evidence import Evidence
+from pipeline.identity import from_plain
+from pipeline.ledger import CameraLedger, cameras_of
+from pipeline.records import Detections, Footage, TrackedFrame
+from pipeline.refine import Refiner, RefineSettings
+from pipeline.track import TrackSettings
+from pipeline.trackers import make_tracker, tracked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """Footage with truth: its detections, and who was really there."""
+
+    name: str
+    footage: Footage
+    detections: tuple[Detections, ...]
+    truth: Tracks
+
+
+def detect_clips(
+    folder: Path, footage: str, model: str, precision: str
+) -> tuple[list[Clip], float]:
+    """Run the main job over the clips with truth; return what was seen, and CPU ms of a frame."""
+    there = [(clip, clip.with_suffix(".gt.txt")) for clip in find_clips(footage, folder)]
+    pairs = [(clip, truth) for clip, truth in there if truth.exists()]
+    if not pairs:
+        raise ConfigError(f"footage {footage!r}: no clip has truth beside it, NAME.gt.txt")
+    command = [sys.executable, "-m", "jobs.backfill", "--output", str(folder / "out")]
+    command += ["--model", model, "--precision", precision]
+    for clip, _ in pairs:
+        command += ["--input", str(clip)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StepError(f"the clips cannot be processed: {done.stderr.strip()[-500:]}")
+    clips = [_clip(folder / "out", clip, read_mot(truth)) for clip, truth in pairs]
+    steps = {each.step: each for each in read_measured(folder / "out").steps}
+    return clips, 1000 * steps["detect"].cpu_s / steps["detect"].frames
+
+
+def _clip(output: Path, path: Path, truth: Tracks) -> Clip:
+    for camera_id in cameras_of(output):
+        parts = CameraLedger(output, camera_id).parts()
+        footage = from_plain(parts[0].covered[0].footage)
+        if Path(footage.source_uri).name == path.name:
+            whole = (
+                segment
+                for part in parts
+                for covered in part.covered
+                for segment in Evidence(output, part).segments(covered, footage)
+            )
+            found = tuple(each for segment in whole for each in segment.parts)
+            return Clip(name=path.stem, footage=footage, detections=found, truth=truth)
+    raise StepError(f"{path.name}: nothing came of it")
+
+
+def frames_of(clip: Clip, settings: TrackSettings, stride: int = 1) -> Iterator[TrackedFrame]:
+    """Yield the tracked frames of a clip, those that a stride leaves out among them."""
+    clock = CameraClock(settings.carry_over_s)
+    clock.begin(clip.footage)
+    tracker = make_tracker(settings, clip.footage.track.rate_fps)
+    for detections in clip.detections:
+        looked_at = _strided(detections, stride)
+        found = {f.frame_index: f for f in tracked(tracker, clock, clip.footage, looked_at)}
+        for number, pts_s in zip(detections.frame_index, detections.pts_s, strict=True):
+            yield found.get(int(number)) or TrackedFrame(
+                footage=clip.footage,
+                frame_index=int(number),
+                pts_s=float(pts_s),
+                time_s=clock.read(clip.footage, float(pts_s)),
+                is_looked_at=False,
+            )
+
+
+def _strided(part: Detections, stride: int) -> Detections:
+    kept = np.flatnonzero(part.frame_index % stride == 0)
+    rows = np.flatnonzero(np.isin(part.frame_row, kept))
+    return replace(
+        part,
+        positions=part.positions[kept],
+        frame_index=part.frame_index[kept],
+        pts_s=part.pts_s[kept],
+        frame_row=np.searchsorted(kept, part.frame_row[rows]),
+        boxes=part.boxes[rows],
+        confidence=part.confidence[rows],
+        class_id=part.class_id[rows],
+    )
+
+
+def refined(frames: Iterable[TrackedFrame], settings: RefineSettings) -> list[TrackedFrame]:
+    """Return frames with their tracks made whole."""
+    refiner = Refiner(settings)
+    told = [out for frame in frames for out in refiner.push(frame)]
+    return [*told, *refiner.flush()]
+
+
+def quality_of(clip: Clip, frames: Sequence[TrackedFrame], *, filled: bool = True) -> Quality:
+    """Hold frames against a clip's truth; unless `filled`, without what is interpolated."""
+    rows = (
+        (frame.frame_index, seen.track_id, *seen.box.tolist(), 1.0)
+        for frame in frames
+        for seen in frame.observations
+        if filled or not seen.is_interpolated
+    )
+    return quality(clip.truth, tracks_of(rows))
