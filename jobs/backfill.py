@@ -5,24 +5,23 @@ import logging
 import sys
 import time
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 
 from cluster.actors import DataflowSpec
 from cluster.dataflow import Outcome, run
 from cluster.memory import MemoryPlan
-from cluster.meter import MIB
 from cluster.pace import Notice
 from cluster.refining import refine_on_cluster
 from cluster.session import Session, open_session
 from cluster.supervisor import Progress
 from cluster.watcher import Readiness, Watch
-from jobs.console import ProgressReport, open_console, show_failures
+from jobs.announce import say_end, say_found, say_plan
+from jobs.console import ProgressReport, open_console
 from jobs.exits import ending
+from jobs.found import Survey, only_failed
 from jobs.memory_log import MemoryLog
 from jobs.options import add_options, resolve
 from jobs.progress import moved_footage, prepare_all
@@ -46,7 +45,7 @@ from jobs.spec import (
     provenance,
     with_precision,
 )
-from jobs.survey import Survey, only_failed, survey
+from jobs.survey import survey
 from pipeline.derive import DeriveSettings
 from pipeline.errors import ConfigError
 from pipeline.ffmpeg import find_ffmpeg
@@ -56,7 +55,6 @@ from pipeline.run_folder import MadeWith, open_run
 
 # By its name: under `python -m` this module is `__main__`.
 log = logging.getLogger("jobs.backfill")
-_MOST_TRACKS_NAMED = 40
 
 
 def run_job(
@@ -90,7 +88,7 @@ def run_job(
         unread = {row["source_uri"] for row in read_survey_failures(settings.output_path)}
         wanted = only_failed(found, committed_failures(settings.output_path), unread)
     model = find_model(settings)
-    _say_found(wanted)
+    say_found(wanted)
     _refuse_to_overwrite_work(settings)
     folder = open_run(settings.output, overwrite=settings.overwrite)
     hardware = known_hardware(settings, folder.made_with)
@@ -114,7 +112,7 @@ def run_job(
             plan=worked.plan,
         )
         end.write()
-    _say_end(end, console)
+    say_end(end, console)
     return end
 
 
@@ -167,7 +165,7 @@ def _work(
         if standing is None:
             standing = prepare_all(start, found, hardware, retry=retry)
         spec = describe(start, hardware, standing.tails, ray)
-        _say_plan(spec.memory)
+        say_plan(spec.memory)
         memory_log = MemoryLog(
             folder,
             spec.log.provenance,
@@ -212,90 +210,6 @@ def _run(
         return run(spec, session, Watch(ready, progress, notice, memory_log.samples))
     finally:
         report.stop()
-
-
-def _say_plan(plan: MemoryPlan) -> None:
-    parts = ", ".join(f"{name} {size // MIB}" for name, size in plan.parts.items())
-    log.info(
-        "Memory plan of a node, of %d MB: %s; batches of %d, %d decoder(s)",
-        plan.limit_mb,
-        parts,
-        plan.batch_size,
-        plan.decoders,
-    )
-
-
-def _say_found(found: Survey) -> None:
-    for each in found.wanted[:_MOST_TRACKS_NAMED]:
-        footage, track = each.footage, each.footage.track
-        width, height = track.upright_size
-        log.info(
-            "Found video track %d of %s: %s %dx%d, %.6g fps, about %d frames, camera %s",
-            track.video_track,
-            footage.source_uri,
-            track.codec,
-            width,
-            height,
-            track.rate_fps,
-            track.expected_frames,
-            footage.key.camera_id,
-        )
-    for failure in found.failures:
-        log.error("Cannot process %s: %s", failure.source_uri, failure.message)
-    more = len(found.wanted) - _MOST_TRACKS_NAMED
-    if more > 0:
-        log.info("... and %d video track(s) more; `footfall plan` lists all", more)
-    strides = Counter(each.footage.stride for each in found.wanted)
-    for stride, count in sorted(strides.items()):
-        if stride > 1:
-            log.info("Looking at every %d. frame of %d video track(s)", stride, count)
-    reasons = Counter(each.skipped for each in found.skipped)
-    for reason, count in reasons.most_common():
-        log.info("Skipped %d video track(s): %s", count, reason)
-
-
-def _say_end(end: RunEnd, console: Console) -> None:
-    summary = end.summary()
-    memory = summary["memory_usage"]
-    if end.outcome is None:
-        log.info("Nothing was left to do: %d frames are in the tables", summary["frames"])
-    else:
-        log.info(
-            "Processed %d frames in %.1f s (%.1f fps once ready), peak memory %.1f MB above the start",
-            summary["frames_now"],
-            summary["wall_s"],
-            summary["fps"],
-            memory["peak_increase_mb"],
-        )
-        if summary["frames_now"] < summary["frames"]:
-            log.info("With earlier starts, %d frames are in the tables", summary["frames"])
-    if end.refined.cameras:
-        log.info("%s", end.refined)
-    if memory["status"] != "held":
-        log.error(
-            "The memory limit did not hold: %.1f MB added of %d MB, %.1f MB spilled to a disk",
-            memory["peak_increase_mb"],
-            memory["memory_limit_mb"],
-            memory["spilled_mb"],
-        )
-    _say_effect(summary["memory_plan"])
-    if end.failures:
-        log.warning("Video processing completed, %d failure(s) recorded", len(end.failures))
-        show_failures(console, end.failures)
-    else:
-        log.info("Video processing completed successfully")
-    log.info("Tables are in %s", end.path)
-
-
-def _say_effect(plan: dict[str, Any] | None) -> None:
-    """Say it if Ray Data kept to less than was planned: it had to share the cluster."""
-    effect = plan["in_flight_bytes_in_effect"] if plan else None
-    if plan and effect is not None and effect < plan["in_flight_bytes"]:
-        log.warning(
-            "Ray Data held %d MB of frame batches at most, not the %d MB planned for a node",
-            effect // MIB,
-            plan["in_flight_bytes"] // MIB,
-        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -166,9 +166,7 @@ def _show_events(console: Console, tables: Path, truth: Sequence[Sequence[Truth]
     }
     rows = duckdb.execute(WHAT_THEY_DID, [f"{tables}/refined/events/**/*.parquet"]).fetchall()
     found = {row[:4]: row[4:] for row in rows}
-    table = Table(
-        "camera", "event", "where", "direction", "true", "told", "stay, s: true", "told"
-    )
+    table = Table("camera", "event", "where", "direction", "true", "told", "stay, s: true", "told")
     for key in sorted({*true, *found}, key=str):
         (count, dwell_s), (told, told_s) = (each.get(key, (0, None)) for each in (true, found))
         cells = (

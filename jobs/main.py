@@ -12,6 +12,7 @@ VERBS = {
     "retry": "do again what failed in an output",
     "verify": "read every file of an output, and hold it against its ledger",
     "metrics": "show where the time of a run went, and its memory against the cap",
+    "preview": "draw lines, zones and boxes into one still of a recording",
     "refine": "join, fill and smooth tracks again; tell events and counts of other zones",
     "evaluate": "hold a movement log against truth: HOTA, MOTA, IDF1",
     "export": "write a movement log as MOTChallenge's lines or for CVAT",

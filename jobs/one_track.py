@@ -22,6 +22,10 @@ from movements where {_OF_FOOTAGE} order by frame_index, track_id
 _LABELS = f"""
 select track_id, any_value(class_name) from movements where {_OF_FOOTAGE} group by track_id
 """
+_NEAR = f"""
+select track_id, pts_s, anchor_x, anchor_y, x_min, y_min, x_max, y_max
+from movements where {_OF_FOOTAGE} and pts_s between $since_s and $until_s order by track_id, pts_s
+"""
 _LAST_FRAME = f"select max(frame_index) from frames where {_OF_FOOTAGE}"
 _FOOTAGES = "select distinct source_uri, video_track from frames order by all"
 
@@ -51,8 +55,15 @@ class FootageLog:
         ((number,),) = self._ask(_LAST_FRAME)
         return int(number)
 
-    def _ask(self, query: str) -> list[Any]:
-        given = {"source_uri": self.source_uri, "video_track": self.video_track}
+    def near(self, pts_s: float, within_s: float) -> list[tuple[float, ...]]:
+        """Return the rows around a moment, by track and then by time.
+
+        Each is track_id, pts_s, x and y of the feet, x_min, y_min, x_max, y_max, in pixels.
+        """
+        return self._ask(_NEAR, since_s=pts_s - within_s, until_s=pts_s + within_s)
+
+    def _ask(self, query: str, **more: float) -> list[Any]:
+        given = {"source_uri": self.source_uri, "video_track": self.video_track, **more}
         return _ask(self.files, query, given)
 
 

@@ -12,10 +12,11 @@ from cluster.memory import MemoryPlan
 from cluster.meter import MIB
 from jobs.console import clock, printable, show_failures, wide_console
 from jobs.exits import EXIT_OK, EXIT_PARTIAL, ending
+from jobs.found import Found, Survey
 from jobs.options import add_options, resolve
 from jobs.settings import JobSettings
 from jobs.spec import plan_here
-from jobs.survey import Found, Survey, survey
+from jobs.survey import survey
 
 _COLUMNS = ("recording", "track", "camera", "codec", "size", "fps", "length", "frames", "skipped")
 

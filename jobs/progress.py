@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jobs.found import Survey
 from jobs.settings import EVIDENCE_SETTINGS, TRACK_SETTINGS, JobSettings
 from jobs.spec import Start, evidence_hash
-from jobs.survey import Survey
 from pipeline.holdings import committed_cameras, write_wanted
 from pipeline.identity import evidence_id
 from pipeline.records import Footage

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from cluster.dataflow import Outcome
 from cluster.memory import MemoryPlan
 from jobs.exits import EXIT_OK, EXIT_PARTIAL
+from jobs.found import Survey
 from jobs.measured import Measured, read_measured
 from jobs.refining import RefinedTotals
 from jobs.spec import Start
-from jobs.survey import Survey, printable_uri
+from jobs.survey import printable_uri
 from pipeline.atomic import remove
 from pipeline.holdings import FootageResult, add_up
 from pipeline.ledger import CameraLedger

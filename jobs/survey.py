@@ -6,18 +6,19 @@
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from jobs.found import Found, Survey, limited, shared
 from jobs.settings import AUTO_STRIDE, JobSettings
 from pipeline.areas import areas_of
 from pipeline.cameras import CameraRule, read_cameras, short_names, zone
 from pipeline.discover import find_recordings, find_starts
 from pipeline.errors import ConfigError, SourceError
 from pipeline.floor import Points
-from pipeline.identity import age, recording_identity
+from pipeline.identity import recording_identity
 from pipeline.letterbox import fit
 from pipeline.probe_pool import probe_all
 from pipeline.records import Failure, Footage, FootageKey, Recording, VideoTrack
@@ -27,58 +28,6 @@ from pipeline.window import FootageWindow
 # What `--stride auto` leaves between two looks at most: beyond it a walker's boxes come apart, and
 # tracks get worse (docs/decisions.md has the measurement).
 MOST_STEP_S = 0.165
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A video track that was found.
-
-    Attributes:
-        skipped: Why nothing will be done with it; "" if something will.
-    """
-
-    footage: Footage
-    recording: Recording
-    skipped: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """All that was found, and what could not be read.
-
-    Attributes:
-        found: Oldest first.
-        uris: The addresses of all recordings that were looked at.
-        identities: What tells that a recording has changed, by its address.
-    """
-
-    found: tuple[Found, ...]
-    failures: tuple[Failure, ...]
-    identities: Mapping[str, str] = field(default_factory=dict)
-    uris: tuple[str, ...] = ()
-
-    @property
-    def wanted(self) -> list[Found]:
-        """The video tracks that will be worked on."""
-        return [found for found in self.found if not found.skipped]
-
-    @property
-    def skipped(self) -> list[Found]:
-        """The video tracks that nothing will be done with."""
-        return [found for found in self.found if found.skipped]
-
-    @property
-    def by_camera(self) -> dict[str, list[Footage]]:
-        """The wanted footage of each camera, oldest first."""
-        cameras: dict[str, list[Footage]] = {}
-        for found in self.wanted:
-            cameras.setdefault(found.footage.key.camera_id, []).append(found.footage)
-        return cameras
-
-    @property
-    def cameras(self) -> list[str]:
-        """The cameras of the wanted footage."""
-        return list(self.by_camera)
 
 
 def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | None = None) -> Survey:
@@ -111,7 +60,7 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
         for track in recording.video_tracks
     ]
     return Survey(
-        found=tuple(_share(settings, _limit(settings, found))),
+        found=tuple(shared(settings, limited(settings, found))),
         # Whose they are is not known: the first shard tells of them.
         failures=tuple(failures) if settings.shard_of[0] == 0 else (),
         identities=_identities(recordings),
@@ -291,71 +240,3 @@ def _camera_id(given: str, name: str, number: int) -> str:
 
 def _count_wanted(settings: JobSettings, recording: Recording) -> int:
     return sum(_wants(settings, number) for number in _numbers(recording))
-
-
-def _limit(settings: JobSettings, found: Iterable[Found]) -> list[Found]:
-    """Skip what lies beyond the limit on recordings; return all, oldest first."""
-    oldest_first = sorted(found, key=lambda f: age(f.footage))
-    uris = list(dict.fromkeys(f.footage.source_uri for f in oldest_first if not f.skipped))
-    beyond = set(uris[settings.limit :]) if settings.limit else set()
-    return [
-        replace(f, skipped="beyond --limit")
-        if f.footage.source_uri in beyond and not f.skipped
-        else f
-        for f in oldest_first
-    ]
-
-
-def only_failed(
-    found: Survey, failed: Collection[tuple[str, int]], unread: Collection[str]
-) -> Survey:
-    """Skip all but the footage that something failed in.
-
-    Args:
-        found: All there is.
-        failed: The video tracks of which something is missing.
-        unread: The recordings that could not be read at all.
-    """
-    return replace(
-        found,
-        found=tuple(
-            each
-            if (each.footage.source_uri, each.footage.track.video_track) in failed
-            or each.footage.source_uri in unread
-            else replace(each, skipped=each.skipped or "nothing failed in it")
-            for each in found.found
-        ),
-    )
-
-
-def shard_of_cameras(loads: Mapping[str, float], count: int) -> dict[str, int]:
-    """Spread cameras over shards, the largest first, each to the one that has least so far.
-
-    Args:
-        loads: Work of each camera, in whatever unit.
-        count: Number of shards.
-    """
-    taken = [0.0] * count
-    shards = {}
-    for camera_id in sorted(loads, key=lambda camera_id: (-loads[camera_id], camera_id)):
-        shards[camera_id] = min(range(count), key=lambda shard: taken[shard])
-        # A camera without a known length is some work too.
-        taken[shards[camera_id]] += loads[camera_id] or 1.0
-    return shards
-
-
-def _share(settings: JobSettings, found: Sequence[Found]) -> list[Found]:
-    """Skip the cameras of other shards."""
-    index, count = settings.shard_of
-    loads: dict[str, float] = {}
-    for each in found:
-        if not each.skipped:
-            camera_id = each.footage.key.camera_id
-            loads[camera_id] = loads.get(camera_id, 0.0) + each.footage.track.expected_frames
-    shards = shard_of_cameras(loads, count)
-    return [
-        replace(f, skipped=f"in shard {shard}/{count}")
-        if not f.skipped and (shard := shards[f.footage.key.camera_id]) != index
-        else f
-        for f in found
-    ]

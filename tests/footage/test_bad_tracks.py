@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.found import Survey
 from jobs.settings import JobSettings
-from jobs.survey import Survey, survey
+from jobs.survey import survey
 from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings
 from pipeline.errors import ConfigError, SourceError

@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.survey import shard_of_cameras
+from jobs.found import shard_of_cameras
 
 LOADS = st.dictionaries(st.text(max_size=8), st.floats(0, 1e9), max_size=60)
 COUNTS = st.integers(1, 12)
