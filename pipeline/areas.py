@@ -1,5 +1,6 @@
 """A scene in the pixels of one picture: who is where, who crosses what, and where on the floor."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,19 +32,31 @@ class Areas:
             [shapely.intersects_xy(shape, x, y) for shape in self._shapes], bool
         ).T.reshape(len(points), len(self._shapes))
 
-    def crossed(self, before: Float64s, after: Float64s) -> NDArray[np.int8]:
-        """Return (n, lines) 1 where a step from one point to the next goes in, -1 out, 0 neither.
+    def crossed(self, before: Float64s, after: Float64s, line: int) -> NDArray[np.int8]:
+        """Return (n,) above 0 where a step from one point to another goes in, below where out, else 0.
+
+        Right of a piece of the line is where the cross product is positive, for y goes down.
 
         Args:
             before: (n, 2)
             after: (n, 2)
+            line: Which, by its place.
         """
-        ways = np.zeros((len(before), len(self.lines)), np.int8)
-        for column, line in enumerate(self.lines):
-            for start, end in zip(line.points, line.points[1:], strict=False):
-                ways[:, column] += _crossed(before, after, np.array(start), np.array(end))
-        # Two of a line's own pieces, across a corner and back: it was not crossed.
-        return ways
+        corners = np.array(self.lines[line].points)
+        step = after - before
+        beside = _cross(step[:, None], corners[None] - before[:, None])
+        is_ahead = beside >= 0
+        # One who passes through an end of the line exactly has crossed it, whichever way.
+        for end, next_one in ((0, 1), (-1, -2)):
+            at_end = beside[:, end] == 0
+            is_ahead[at_end, end] = ~is_ahead[at_end, next_one]
+        along = np.diff(corners, axis=0)
+        was_right, is_right = (
+            _cross(along[None], point[:, None] - corners[None, :-1]) >= 0
+            for point in (before, after)
+        )
+        ways = np.where(is_ahead[:, 1:] == is_ahead[:, :-1], 0, is_right * 1 - was_right)
+        return np.asarray(ways.sum(axis=1), np.int8)
 
     def distance(self, points: Float64s, line: int) -> Float64s:
         """Return (n,) pixels from (n, 2) points to a line."""
@@ -52,19 +65,6 @@ class Areas:
 
 
 NOWHERE = Areas(lines=(), zones=(), masks=(), floor=None, _shapes=())
-
-
-def _crossed(before: Float64s, after: Float64s, start: Float64s, end: Float64s) -> NDArray[np.int8]:
-    """Return (n,) 1, -1 or 0 for steps across one straight piece.
-
-    Right of it is where the cross product is positive, for y goes down. A point on it counts as
-    right of it, so that a step that ends there and the next one cross it once.
-    """
-    along = end - start
-    was_right, is_right = (_cross(along, p - start) >= 0 for p in (before, after))
-    step = after - before
-    start_side, end_side = _cross(step, start - before) >= 0, _cross(step, end - before) >= 0
-    return np.where(start_side == end_side, 0, is_right * 1 - was_right).astype(np.int8)
 
 
 def _cross(a: Float64s, b: Float64s) -> Float64s:
@@ -97,11 +97,20 @@ def areas_of(scene: Scene, width: int, height: int, camera_id: str) -> Areas:
     lines = tuple(replace(e, points=placed(e.points, f"line {e.name!r}")) for e in scene.lines)
     zones = tuple(replace(e, polygon=placed(e.polygon, f"zone {e.name!r}")) for e in scene.zones)
     masks = tuple(replace(e, polygon=placed(e.polygon, f"mask {e.name!r}")) for e in scene.masks)
-    told = scene.calibration
     return Areas(
         lines=lines,
         zones=zones,
         masks=masks,
-        floor=calibrate(placed(told.image, "calibration"), told.floor_m) if told else None,
+        floor=_floor(scene, placed, camera_id),
         _shapes=tuple(shapely.Polygon(zone.polygon) for zone in zones),
     )
+
+
+def _floor(scene: Scene, placed: Callable[[Points, str], Points], camera_id: str) -> Floor | None:
+    if scene.calibration is None:
+        return None
+    image = placed(scene.calibration.image, "calibration")
+    try:
+        return calibrate(image, scene.calibration.floor_m)
+    except ConfigError as error:
+        raise ConfigError(f"camera {camera_id!r}, {error}") from error

@@ -17,6 +17,9 @@ from pipeline.areas import Areas
 from pipeline.moment import clock_time
 from pipeline.records import TrackedFrame
 
+# Of an interval: so far a time may be off for being a float.
+_ROUNDING = 1e-6
+
 
 @dataclass(slots=True)
 class _Tally:
@@ -60,6 +63,8 @@ class Counts:
         # In the order of their time.
         self._intervals: dict[tuple[bool, int], _Interval] = {}
         self._frames: deque[tuple[float, _Interval]] = deque()
+        self._of_time: dict[float, _Interval] = {}
+        self._newest: dict[bool, int] = {}
         self._steps: dict[str, list[tuple[float, int]]] = {}
         self._present: dict[str, int] = {}
         self._rows: list[dict[str, Any]] = []
@@ -72,12 +77,16 @@ class Counts:
             for each in drawn:
                 interval.tallies.setdefault((kind, each.name), _Tally())
         self._frames.append((frame.time_s, interval))
+        self._of_time[frame.time_s] = interval
 
     def _of(self, frame: TrackedFrame) -> _Interval:
         moment = clock_time(frame)
         at_s = frame.time_s if moment is None else moment.timestamp()
-        number = math.floor(at_s / self._interval_s)
+        number = math.floor(at_s / self._interval_s + _ROUNDING)
+        # Where recordings overlap the clock goes back, and intervals never do.
+        number = max(number, self._newest.get(moment is not None, number))
         key = moment is not None, number
+        self._newest[key[0]] = number
         if key not in self._intervals:
             begin_s = number * self._interval_s
             self._intervals[key] = _Interval(
@@ -88,7 +97,7 @@ class Counts:
 
     def note(self, kind: str, name: str, frame: TrackedFrame, *, is_in: bool) -> None:
         """Count one who crossed a line, or came to a zone or left it, in a frame that was taken."""
-        tally = self._of(frame).tallies.setdefault((kind, name), _Tally())
+        tally = self._of_time[frame.time_s].tallies.setdefault((kind, name), _Tally())
         tally.came += is_in
         tally.went += not is_in
         if kind == "zone":
@@ -98,6 +107,7 @@ class Counts:
         """Take it that nothing more will be noted of frames before `until_s`."""
         while self._frames and self._frames[0][0] < until_s:
             time_s, interval = self._frames.popleft()
+            del self._of_time[time_s]
             for (kind, name), tally in interval.tallies.items():
                 if kind == "zone":
                     tally.occupy(self._occupancy(name, time_s))

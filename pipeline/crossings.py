@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 
 from pipeline.areas import Areas
 from pipeline.moment import Moment
+from pipeline.scene import Line
 
 # Nearer to a line than this share of the person's height, nobody has left it.
 MARGIN = 0.1
+# In pixels: who is so near stands on it, and on no side.
+_ON = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,8 @@ class Crossings:
     """The passages of one camera's people that are not told yet."""
 
     def __init__(self) -> None:
-        self._last: dict[int, tuple[float, float]] = {}
+        # Where people were last beside each line, not on it.
+        self._last: dict[tuple[int, str], tuple[float, float]] = {}
         self._pending: dict[tuple[int, str], Crossing] = {}
 
     @property
@@ -53,14 +57,17 @@ class Crossings:
         if not (areas.lines and moments):
             return
         after = np.array([(m.x, m.y) for m in moments])
-        before = np.array([self._last.get(m.track_id, (m.x, m.y)) for m in moments])
-        ways = areas.crossed(before, after)
-        for row, column in zip(*np.nonzero(ways), strict=True):
-            yield from self._pass(
-                moments[row], areas.lines[column].name, is_in=ways[row, column] > 0
-            )
-        self._last.update({m.track_id: (m.x, m.y) for m in moments})
-        yield from self._settle(moments, after, areas)
+        for number, line in enumerate(areas.lines):
+            keys = [(moment.track_id, line.name) for moment in moments]
+            places = zip(keys, moments, strict=True)
+            before = np.array([self._last.get(key, (m.x, m.y)) for key, m in places])
+            away = areas.distance(after, number)
+            ways = np.where(away > _ON, areas.crossed(before, after, number), 0)
+            for row in np.flatnonzero(ways).tolist():
+                yield from self._pass(moments[row], line.name, is_in=ways[row] > 0)
+            for row in np.flatnonzero(away > _ON).tolist():
+                self._last[keys[row]] = moments[row].x, moments[row].y
+            yield from self._settle(moments, away, line)
 
     def _pass(self, moment: Moment, line: str, *, is_in: bool) -> Iterator[Crossing]:
         before = self._pending.pop((moment.track_id, line), None)
@@ -72,22 +79,23 @@ class Crossings:
             self._pending[moment.track_id, line] = passage
 
     def _settle(
-        self, moments: Sequence[Moment], points: NDArray[np.float64], areas: Areas
+        self, moments: Sequence[Moment], away: NDArray[np.float64], line: Line
     ) -> Iterator[Crossing]:
+        """Yield the passages of those who have left a line behind; `away` is how far they are."""
         if not self._pending:
             return
-        for row, moment in enumerate(moments):
-            for number, line in enumerate(areas.lines):
-                passage = self._pending.get((moment.track_id, line.name))
-                if (
-                    passage is not None
-                    and moment.time_s - passage.moment.time_s >= line.debounce_s
-                    and areas.distance(points[row], number) > MARGIN * moment.height_px
-                ):
-                    yield self._pending.pop((moment.track_id, line.name))
+        for moment, distance in zip(moments, away.tolist(), strict=True):
+            passage = self._pending.get((moment.track_id, line.name))
+            if (
+                passage is not None
+                and moment.time_s - passage.moment.time_s >= line.debounce_s
+                and distance > MARGIN * moment.height_px
+            ):
+                yield self._pending.pop((moment.track_id, line.name))
 
     def end(self, track_id: int) -> Iterator[Crossing]:
         """Yield what a person did who is gone."""
-        self._last.pop(track_id, None)
+        for key in [key for key in self._last if key[0] == track_id]:
+            del self._last[key]
         for key in [key for key in self._pending if key[0] == track_id]:
             yield self._pending.pop(key)

@@ -230,7 +230,10 @@ class _Generation:
             for frame in some:
                 self._events.push(frame, areas)
         if is_end:
-            self._events.flush()
+            self._events.cut()
+        self._write_ended(is_end=is_end)
+
+    def _write_ended(self, *, is_end: bool) -> None:
         tracks, events = self._movement.ended(all_of_them=is_end), self._events.events()
         self._tracks += len(tracks)
         self._event_rows += len(events)
@@ -254,6 +257,8 @@ class _Generation:
 
     def publish(self, made_of: str) -> Refined:
         """Give the files their names, and return what the manifest is to say."""
+        self._events.flush()
+        self._write_ended(is_end=True)
         self._publish_writer()
         return Refined(
             camera_id=self._camera_id,

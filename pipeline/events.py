@@ -60,11 +60,15 @@ class EventLog:
         )
         self._counts.settle(min(frame.time_s - self._lag_s, self._crossings.oldest_s))
 
-    def flush(self) -> None:
-        """End all that goes on: nothing more will come."""
+    def cut(self) -> None:
+        """End all that people are up to: nobody goes on into what comes."""
         for track_id in sorted(self._present):
             self._end(track_id)
         self._present = set()
+
+    def flush(self) -> None:
+        """End all that goes on: nothing more will come."""
+        self.cut()
         self._counts.settle(math.inf)
 
     def _end(self, track_id: int) -> None:

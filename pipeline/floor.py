@@ -7,6 +7,7 @@ d ───────── c                  d ───────── c
 """
 
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,12 +66,16 @@ def calibrate(image_px: Points, floor_m: Points) -> Floor:
     p = np.column_stack([a, ones])
     rows = np.vstack([np.hstack([p, zeros, -b[:, :1] * p]), np.hstack([zeros, p, -b[:, 1:] * p])])
     _, strengths, directions = np.linalg.svd(rows, full_matrices=True)
-    if strengths[7] < _LEAST_CONDITION * strengths[0]:
+    found = directions[-1].reshape(3, 3)
+    sizes = np.linalg.svd(found, compute_uv=False)
+    # A map that is no map: points of a line become one, or one point a line.
+    is_map = sizes[2] >= _LEAST_CONDITION * sizes[0]
+    if strengths[7] < _LEAST_CONDITION * strengths[0] or not is_map or _is_flat(a) or _is_flat(b):
         raise ConfigError(
             "calibration: the points fix no floor: no three of four may lie on a line, in the picture "
             "or on the floor"
         )
-    matrix = np.linalg.inv(from_floor) @ directions[-1].reshape(3, 3) @ from_image
+    matrix = np.linalg.inv(from_floor) @ found @ from_image
     depths = np.column_stack([image, ones]) @ matrix[2]
     if depths.min() * depths.max() <= 0:
         raise ConfigError(
@@ -82,6 +87,15 @@ def calibrate(image_px: Points, floor_m: Points) -> Floor:
     return Floor(
         matrix=matrix, residual_m=float(np.sqrt((off**2).mean())), worst_m=float(off.max())
     )
+
+
+def _is_flat(points: Float64s) -> bool:
+    """Say whether of four points three lie on a line; (n, 2), of unit size."""
+    if len(points) > LEAST_POINTS:
+        return False
+    triples = points[list(combinations(range(LEAST_POINTS), 3))]
+    sides = triples[:, 1:] - triples[:, :1]
+    return bool(np.abs(np.linalg.det(sides)).min() < _LEAST_CONDITION)
 
 
 def _normalised(points: Float64s) -> tuple[Float64s, Float64s]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline.letterbox import PAD_GREY, Letterbox
 
 Shares = tuple[tuple[float, float], ...]
-# Scaling mixes neighbouring pixels: so far beyond its edge an area still shows.
+# The bicubic filter mixes pixels that are so far apart, in the source or, scaled down, in the result.
 _SPILL_PX = 2.0
 
 
@@ -35,8 +35,9 @@ def _covered(box: Letterbox, masks: tuple[Shares, ...]) -> NDArray[np.bool]:
         np.arange(box.padded_height) + 0.5 - box.top_px,
     )
     covered = np.zeros(x.shape, bool)
+    spill = _SPILL_PX * max(1.0, box.scaled_width / box.source_width)
     for mask in masks:
         corners = [(u * box.scaled_width, v * box.scaled_height) for u, v in mask]
-        area = shapely.Polygon(corners).buffer(_SPILL_PX, join_style="mitre")
+        area = shapely.Polygon(corners).buffer(spill, join_style="mitre")
         covered |= shapely.contains_xy(area, x, y)
     return covered

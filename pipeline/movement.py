@@ -23,6 +23,8 @@ from pipeline.tables import rows_table, table
 
 SPEED_WINDOW_S = 0.5
 PATH_STEP_S = 0.5
+# Of a step of `hz`: so far a time may be off for being a float.
+_ROUNDING = 1e-6
 
 # A place: x and y in pixels, and in metres on the floor, where that is known.
 Place = tuple[float, float, float | None, float | None]
@@ -104,7 +106,7 @@ class MovementLog:
     def _is_due(self, track: _Track, time_s: float) -> bool:
         """Say whether a track is to have a row: the first frame at or behind each step."""
         hz = self._settings.hz
-        step = math.floor(time_s * hz) if hz else None
+        step = math.floor(time_s * hz + _ROUNDING) if hz else None
         if hz and step == track.row_step:
             return False
         track.row_step = step

@@ -20,7 +20,6 @@ Points are of the upright picture, from its upper left corner. Nothing here know
 a scene into a picture of some size.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -32,6 +31,7 @@ from pipeline.floor import Points, calibrate
 
 UNITS = ("pixel", "normalised")
 _LEAST_CORNERS = 3
+_MOST = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +136,8 @@ def _parse(kind: Any, entry: dict[str, Any], where: str, what: str) -> Any:  # n
             f"{where}: unknown key {min(unknown)!r}; known are {', '.join(sorted(known))}"
         )
     shape = "points" if kind is Line else "polygon"
-    if kind is not Mask and not (isinstance(name, str) and name):
-        raise ConfigError(f"{where}: it has no name")
+    if not isinstance(name, str) or (kind is not Mask and not name):
+        raise ConfigError(f"{where}: its name is no text, or it has none")
     if shape not in entry:
         raise ConfigError(f"{where}: it has no {shape}")
     values: dict[str, Any] = {shape: _points(entry[shape], where, shape)}
@@ -174,7 +174,10 @@ def _points(value: object, where: str, key: str) -> Points:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    # NaN is not within, either.
+    return -_MOST < value < _MOST
 
 
 def _seconds(value: Any, where: str, key: str) -> float:  # noqa: ANN401

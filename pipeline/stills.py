@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.decoders import Scaler
 from pipeline.errors import ConfigError, SourceError, StepError
-from pipeline.ffmpeg import DECODER_LIMITS, VideoPacket
+from pipeline.ffmpeg import DECODER_LIMITS, LONGEST_S, VideoPacket
 from pipeline.isolate import isolated
 from pipeline.letterbox import fit
 from pipeline.masks import paint_masks
@@ -206,8 +206,7 @@ def take_still(footage: Footage, time_s: float) -> Iterator[Still]:
 
 def _told_end_s(footage: Footage) -> float:
     """Return the container's time of its end, as far as it says; a place to seek, and no more."""
-    length_s = footage.track.duration_s
-    return math.inf if length_s is None else footage.origin_s + length_s
+    return footage.origin_s + (footage.track.duration_s or LONGEST_S)
 
 
 def _seek(container: av.container.InputContainer, stream: av.VideoStream, time_s: float) -> bool:
@@ -215,7 +214,7 @@ def _seek(container: av.container.InputContainer, stream: av.VideoStream, time_s
     assert stream.time_base is not None
     try:
         container.seek(math.floor(time_s / stream.time_base), stream=stream)
-    except av.error.FFmpegError:
+    except (av.error.FFmpegError, OverflowError):
         with suppress(av.error.FFmpegError):
             container.seek(0)
         return False

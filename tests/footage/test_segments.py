@@ -203,7 +203,7 @@ def test_stride_takes_every_nth_frame_and_keeps_its_number(
 def test_a_segment_without_a_wanted_frame_is_left_out_and_not_numbered(clips: ClipFolder) -> None:
     (footage,) = footages_of(clips["h264"])
 
-    segments, end = cut_one(footage, DemuxSettings(segment_frames=20, stride=90))
+    segments, end = cut_one(replace(footage, stride=90), DemuxSettings(segment_frames=20))
 
     assert [segment.frame_index.tolist() for segment in segments] == [[0], [90]]
     assert [segment.index for segment in segments] == [0, 1]
