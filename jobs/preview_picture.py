@@ -57,7 +57,7 @@ class Sketch:
         scene: As the cameras file has it; its units are those of the second ruler.
         areas: The same in the picture.
         seen: Boxes of the detector; None if none are to be drawn.
-        heads: How many are blurred; None if they are shown.
+        heads: How many regions are blurred; None if heads are shown.
         ways: Of tracks.
         pts_s: When the still is shown.
     """
@@ -209,7 +209,7 @@ def _measures(sketch: Sketch) -> str:
     if sketch.seen is not None:
         parts.append(f"boxes: {len(sketch.seen.labels)}")
     if sketch.heads is not None:
-        parts.append(f"heads blurred: {sketch.heads}")
+        parts.append("heads blurred" if sketch.heads else "no heads found")
     if sketch.ways:
         parts.append(f"tracks within {AROUND_S:g} s: {len(sketch.ways)}")
     told, floor = sketch.scene.calibration, sketch.areas.floor
