@@ -174,8 +174,24 @@ class Refiner:
             frames.append(self._frames.popleft())
         yield from self._told(frames, groups)
         self._told_s = until_s
-        self._open = {i: p for i, p in self._open.items() if p.last_s > until_s - self._ahead_s}
-        self._chains = [c for c in self._chains if c.last_s > until_s - _NEAR_S]
+        self._forget_old(until_s)
+
+    def _forget_old(self, until_s: float) -> None:
+        """Forget what neither goes on nor is near enough to matter."""
+        # What something follows does not go on, whatever the tracker says.
+        lasts = {id(chain.pieces[-1]) for chain in self._chains}
+        since_s = self._looked_s[-1] - self._cut_gap_s() if self._looked_s else -math.inf
+        self._open = {
+            raw_id: piece
+            for raw_id, piece in self._open.items()
+            if id(piece) in lasts and piece.last_s >= since_s
+        }
+        going_on = {id(piece) for piece in self._open.values()}
+        self._chains = [
+            chain
+            for chain in self._chains
+            if chain.last_s > until_s - _NEAR_S or id(chain.pieces[-1]) in going_on
+        ]
         for chain in self._chains:
             chain.forget_before(until_s - 2 * _NEAR_S)
 

@@ -213,6 +213,14 @@ def test_the_same_walk_is_one_track_at_any_rate(rate_fps):
     assert ids_of(refine(frames)) == {1: [1, 2]}
 
 
+@pytest.mark.parametrize("step_s", [1.0, 2.5, 4.0])
+def test_footage_of_a_frame_now_and_then_keeps_its_tracks(step_s):
+    frames = film([lambda _: seen(1, 600)], seconds=40 * step_s, rate_fps=1 / step_s)
+    refined = refine(frames)
+    assert ids_of(refined) == {1: [1]}
+    assert [len(frame.observations) for frame in refined] == [1] * 40
+
+
 def test_frames_come_out_in_order_and_once_and_soon():
     refiner = Refiner(RefineSettings())
     frames = film([walker([1])], seconds=60)
