@@ -46,11 +46,12 @@ from jobs.spec import (
     with_precision,
 )
 from jobs.survey import survey
-from pipeline.derive import DeriveSettings
+from pipeline.derive import DeriveSettings, check_scenes
 from pipeline.errors import ConfigError
 from pipeline.ffmpeg import find_ffmpeg
 from pipeline.holdings import committed_cameras, committed_failures
 from pipeline.lease import Leases, workers
+from pipeline.refined import left_over
 from pipeline.run_folder import MadeWith, open_run
 
 # By its name: under `python -m` this module is `__main__`.
@@ -83,10 +84,7 @@ def run_job(
     find_ffmpeg()
     committed = committed_cameras(settings.output_path)
     found = survey(settings, committed)
-    wanted = found
-    if retry:
-        unread = {row["source_uri"] for row in read_survey_failures(settings.output_path)}
-        wanted = only_failed(found, committed_failures(settings.output_path), unread)
+    wanted = _only_failed(settings, found) if retry else found
     model = find_model(settings)
     say_found(wanted)
     _refuse_to_overwrite_work(settings)
@@ -97,10 +95,13 @@ def run_job(
     start = Start(settings=settings, model=model, folder=folder, attempt_id=uuid.uuid4().hex[:12])
     is_first_shard = settings.shard_of[0] == 0
     moved = moved_footage(start.folder.path, wanted, is_first_shard=is_first_shard)
-    cameras = sorted({*wanted.cameras, *moved})
+    gone = left_over(folder.path) if is_first_shard else ()
+    cameras = sorted({*wanted.cameras, *moved, *gone})
     refining = derive_settings(settings, cameras, scenes_of(settings.cameras))
-    keep_cameras(folder, settings.cameras)
     with Leases(start.folder.path, start.attempt_id).held(cameras):
+        check_scenes(folder.path, {camera_id: how.scene for camera_id, how in refining.items()})
+        if is_first_shard:
+            keep_cameras(folder, settings.cameras)
         worked = _work(start, wanted, refining, _Show(console, every_frames), retry=retry)
         end = RunEnd(
             start=start,
@@ -114,6 +115,11 @@ def run_job(
         end.write()
     say_end(end, console)
     return end
+
+
+def _only_failed(settings: JobSettings, found: Survey) -> Survey:
+    unread = {row["source_uri"] for row in read_survey_failures(settings.output_path)}
+    return only_failed(found, committed_failures(settings.output_path), unread)
 
 
 def _refuse_to_overwrite_work(settings: JobSettings) -> None:
@@ -156,7 +162,8 @@ def _work(
     if hardware is not None and found.wanted:
         standing = prepare_all(start, found, hardware, retry=retry)
     if not found.wanted or (standing is not None and not standing.tails):
-        return _Worked(hardware=hardware, refined=totals(refine_here(folder.path, refining)))
+        refined = totals(refine_here(folder.path, refining, start.attempt_id))
+        return _Worked(hardware=hardware, refined=refined)
     here = plan_here(settings, [each.footage for each in found.wanted], folder.made_with)
     log.info("Starting Ray and loading %s", settings.model)
     with open_session(here.store_bytes, settings.address or None) as ray:
@@ -177,7 +184,7 @@ def _work(
             outcome = _run(spec, ray, memory_log, report)
         finally:
             memory_log.flush()
-        refined = totals(refine_on_cluster(folder.path, refining))
+        refined = totals(refine_on_cluster(folder.path, refining, start.attempt_id))
     return _Worked(hardware=hardware, refined=refined, plan=spec.memory, outcome=outcome)
 
 

@@ -29,6 +29,7 @@ from jobs.tracking_clips import Clip, detect_clips, frames_of, quality_of, refin
 from pipeline import pieces
 from pipeline.areas import areas_of
 from pipeline.clock import CameraClock
+from pipeline.errors import ConfigError
 from pipeline.events import EventLog
 from pipeline.movement import MovementLog, MovementSettings
 from pipeline.records import Detections, Footage, Stretch, TrackedFrame
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
+    if unknown := set(options.only.split(",")) - set(PARTS):
+        raise ConfigError(f"only = {min(unknown)!r}: known are {', '.join(PARTS)}")
     with tempfile.TemporaryDirectory(prefix="footfall-tracking-") as folder:
         clips, detect_ms = detect_clips(
             Path(folder), options.footage, options.model, options.precision

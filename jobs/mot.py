@@ -80,9 +80,13 @@ def tracks_of(rows: Iterable[tuple[float, ...]]) -> Tracks:
 
 
 def write_mot(tracks: Tracks) -> Iterable[str]:
-    """Yield the lines of tracks in MOTChallenge's form, a line's end behind each."""
+    """Yield the lines of tracks in MOTChallenge's form, a line's end behind each.
+
+    A box that is interpolated counts as one that is sure: 0 would be one to ignore.
+    """
+    sure = np.where(np.isnan(tracks.confidence), 1.0, tracks.confidence)
     for frame, track_id, (left, top, right, bottom), confidence in zip(
-        tracks.frame, tracks.track_id, tracks.boxes, tracks.confidence, strict=True
+        tracks.frame, tracks.track_id, tracks.boxes, sure, strict=True
     ):
         yield (
             f"{frame + 1},{track_id},{left:.2f},{top:.2f},{right - left:.2f},{bottom - top:.2f},"

@@ -9,9 +9,10 @@ from typing import Any
 import duckdb
 
 from jobs.mot import Tracks, tracks_of
-from pipeline.derive import read_refined
 from pipeline.errors import ConfigError
+from pipeline.holdings import committed_cameras
 from pipeline.ledger import cameras_of
+from pipeline.refined import read_refined
 from pipeline.run_folder import find_run
 
 _OF_FOOTAGE = "source_uri = $source_uri and video_track = $video_track"
@@ -89,6 +90,11 @@ def find(options: argparse.Namespace) -> FootageLog:
     files = _log_files(output, is_online=options.online)
     footages = [(uri, number) for uri, number in _ask(files, _FOOTAGES, {})]
     uri, number = choose(footages, options.recording, options.video_track)
+    camera_id = committed_cameras(output)[uri, number]
+    if not options.online and read_refined(output, camera_id) is None:
+        raise ConfigError(
+            f"camera {camera_id!r} has no refined log yet: run `footfall refine`, or add --online"
+        )
     return FootageLog(source_uri=uri, video_track=number, files=files)
 
 

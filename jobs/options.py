@@ -43,8 +43,12 @@ def add_options(parser: argparse.ArgumentParser, only: Sequence[str] = ()) -> No
         parser.add_argument(flag, **arguments)
 
 
-def resolve(options: argparse.Namespace) -> JobSettings:
+def resolve(options: argparse.Namespace, below: str = "") -> JobSettings:
     """Make the settings from parsed options and the file that they name.
+
+    Args:
+        options: Parsed.
+        below: A file of settings that both win over; its tables are filled up, key by key.
 
     Raises:
         ConfigError: A key is unknown, a value impossible, or a path relative under a Ray job.
@@ -54,6 +58,10 @@ def resolve(options: argparse.Namespace) -> JobSettings:
     if under_ray_job():
         _refuse_relative({"config": path or ""})
     values = _read(path) if path else {}
+    if below:
+        before = _read(below)
+        tables = {name: before.get(name, {}) | values.get(name, {}) for name in TABLES}
+        values = before | values | tables
     known = {setting.name for setting in fields(JobSettings)}
     values |= {name: value for name, value in given.items() if name in known}
     converted = {name: _convert(name, value) for name, value in values.items()}

@@ -42,19 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _refine(options: argparse.Namespace) -> int:
     run = find_run(options.output)
     before, saved = run.path / "config.toml", run.path / CAMERAS_FILE
-    if options.config is None and before.exists():
-        options.config = str(before)
     # The settings may name a camera, and scenes are by camera: the two do not contradict here.
     given, options.cameras = options.cameras, None
-    settings = resolve(options)
+    settings = resolve(options, below=str(before) if before.exists() else "")
     scenes = scenes_of(given or (str(saved) if saved.exists() else ""))
     cameras = cameras_of(run.path)
     if unknown := sorted(set(scenes) - set(cameras)) if given else []:
         log.warning("Cameras that the output has not: %s", ", ".join(unknown))
-    with Leases(run.path, uuid.uuid4().hex[:12]).held(cameras):
+    attempt_id = uuid.uuid4().hex[:12]
+    with Leases(run.path, attempt_id).held(cameras):
+        how = derive_settings(settings, cameras, scenes)
+        found = totals(refine_here(run.path, how, attempt_id))
         if given is not None:
+            # Only one that fits is what the next time begins with.
             keep_cameras(run, given)
-        found = totals(refine_here(run.path, derive_settings(settings, cameras, scenes)))
     log.info("%s", found)
     return EXIT_OK
 

@@ -2,16 +2,19 @@
 
 import logging
 import multiprocessing
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.session import local_cpus
 from jobs.settings import JobSettings
 from pipeline.cameras import read_cameras
-from pipeline.derive import DeriveSettings, Refined, derive
+from pipeline.derive import DeriveSettings, current, derive
+from pipeline.errors import StepError
 from pipeline.floor import calibrate
+from pipeline.refined import Refined, sweep_refined
 from pipeline.run_folder import RunFolder
 from pipeline.scene import NOTHING, Scene
 
@@ -94,23 +97,42 @@ def derive_settings(
     return {each: replace(same, scene=scenes.get(each, NOTHING)) for each in sorted(cameras)}
 
 
-def refine_here(output: Path, settings_of: Mapping[str, DeriveSettings]) -> Iterator[Refined]:
+def refine_here(
+    output: Path, settings_of: Mapping[str, DeriveSettings], attempt_id: str
+) -> Iterator[Refined]:
     """Yield the generation of each camera as it is made on this machine, a core a camera.
+
+    Args:
+        output: Root of the tables.
+        settings_of: By camera.
+        attempt_id: Who holds the cameras' leases.
 
     Raises:
         ConfigError: A scene does not fit its camera's picture.
         OutputError: A table is damaged, or cannot be written.
+        StepError: A process died.
     """
-    workers = min(len(settings_of), max(1, int(local_cpus())))
-    if workers <= 1:
-        made: Iterable[Refined | None] = (
-            derive(output, camera_id, settings) for camera_id, settings in settings_of.items()
-        )
-        yield from (refined for refined in made if refined is not None)
-        return
+    new = {}
+    for camera_id, settings in settings_of.items():
+        there = current(output, camera_id, settings)
+        if there is None:
+            new[camera_id] = settings
+        else:
+            sweep_refined(output, camera_id)
+            yield there
+    tasks = [(output, camera_id, settings, attempt_id) for camera_id, settings in new.items()]
+    workers = min(len(tasks), max(1, int(local_cpus())))
+    made = _derive_in_pool(tasks, workers) if workers > 1 else (derive(*task) for task in tasks)
+    yield from (refined for refined in made if refined is not None)
+
+
+def _derive_in_pool(
+    tasks: Sequence[tuple[Path, str, DeriveSettings, str]], workers: int
+) -> Iterator[Refined | None]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        tasks = [pool.submit(derive, output, camera, how) for camera, how in settings_of.items()]
-        for task in as_completed(tasks):
-            if (refined := task.result()) is not None:
-                yield refined
+        try:
+            for task in as_completed([pool.submit(derive, *task) for task in tasks]):
+                yield task.result()
+        except BrokenProcessPool as error:
+            raise StepError(f"a process that refined cameras died: {error}") from error

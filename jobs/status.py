@@ -16,6 +16,7 @@ from jobs.results import read_survey_failures
 from pipeline.holdings import FootageResult, add_up, read_wanted
 from pipeline.lease import workers
 from pipeline.ledger import CameraLedger, cameras_of
+from pipeline.refined import read_refined
 from pipeline.run_folder import find_run
 from pipeline.staging import staged_frames
 
@@ -58,6 +59,9 @@ def _status(output: str) -> int:
     for worker in workers(run.path):
         console.print(f"At work: {printable(str(worker))}", soft_wrap=True)
     console.print(f"Run {run.run_id[:12]}: " + _sum_up(lines), soft_wrap=True)
+    waiting = [each for each in cameras_of(run.path) if read_refined(run.path, each) is None]
+    if waiting:
+        console.print(f"{len(waiting)} camera(s) have no refined tables yet", soft_wrap=True)
     return EXIT_OK
 
 

@@ -90,7 +90,7 @@ class _Told:
         """
         listed = self.starts.get(recording.source_uri)
         if listed is not None:
-            in_utc = (rule or CameraRule(id="any")).in_utc(listed)
+            in_utc = (rule or CameraRule(id="any")).in_utc(listed, recording.source_uri)
             return in_utc, 0.0 if listed.microsecond else 1.0
         moment = rule.began(recording.source_uri, recording.created) if rule else None
         return moment, rule.resolution_s if rule and moment else 0.0

@@ -95,17 +95,20 @@ class CameraRule:
                 f"camera {self.id!r}: the name of {source_uri!r} tells no start time in the form "
                 f"{self.start_time!r}"
             ) from error
-        if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-            raise ConfigError(
-                f"camera {self.id!r}: the name of {source_uri!r} tells the year {moment.year}"
-            )
-        return self.in_utc(moment)
+        return self.in_utc(moment, source_uri)
 
-    def in_utc(self, moment: datetime) -> datetime:
-        """Return a moment in UTC; one without a zone is in the camera's.
+    def in_utc(self, moment: datetime, source_uri: str) -> datetime:
+        """Return the moment that a recording began in UTC; one without a zone is in the camera's.
 
         Of the hour that a clock shows twice when it is set back, the first is meant.
+
+        Raises:
+            ConfigError: It is near an end of the calendar.
         """
+        if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+            raise ConfigError(
+                f"camera {self.id!r}: {source_uri!r} is said to have begun in the year {moment.year}"
+            )
         own = moment if moment.tzinfo else moment.replace(tzinfo=zone(self.timezone))
         return own.astimezone(UTC)
 

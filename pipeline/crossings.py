@@ -20,6 +20,8 @@ from pipeline.scene import Line
 
 # Nearer to a line than this share of the person's height, nobody has left it.
 MARGIN = 0.1
+# But who stays there for so long without a passage back has crossed.
+_LONGEST_S = 60.0
 # In pixels: who is so near stands on it, and on no side.
 _ON = 1e-6
 
@@ -86,11 +88,11 @@ class Crossings:
             return
         for moment, distance in zip(moments, away.tolist(), strict=True):
             passage = self._pending.get((moment.track_id, line.name))
-            if (
-                passage is not None
-                and moment.time_s - passage.moment.time_s >= line.debounce_s
-                and distance > MARGIN * moment.height_px
-            ):
+            if passage is None:
+                continue
+            since_s = moment.time_s - passage.moment.time_s
+            is_away = since_s >= line.debounce_s and distance > MARGIN * moment.height_px
+            if is_away or since_s > max(_LONGEST_S, line.debounce_s):
                 yield self._pending.pop((moment.track_id, line.name))
 
     def end(self, track_id: int) -> Iterator[Crossing]:

@@ -3,17 +3,16 @@
     ledger/frames, movements ──> refine ──> movement ──> OUTPUT/refined/movements, tracks
           online, in order            └──> events ──────> OUTPUT/refined/events, counts
 
-A camera's refined tables are one generation. Its files get their names first; then the manifest that
-lists them takes the place of the one before, by a rename; then the files of the generation before go.
-What made it is in the manifest: what has not changed is not made again.
-
-    OUTPUT/ledger/camera_id=.../refined.json
+A camera's refined tables are one generation. Its files get their names when all are whole; then the
+manifest that lists them takes the place of the one before, by a rename; then the files of the
+generation before go. What made it is in the manifest: what has not changed is not made again.
 """
 
 import hashlib
 import json
+import logging
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import groupby
@@ -22,20 +21,24 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from pipeline.areas import Areas, areas_of
-from pipeline.atomic import FileEntry, remove, write_whole, writing
+from pipeline.atomic import write_whole, writing
 from pipeline.errors import OutputError
 from pipeline.events import EventLog
+from pipeline.identity import from_plain
+from pipeline.lease import check_held
 from pipeline.ledger import CameraLedger, Part
 from pipeline.movement import MovementLog, MovementSettings
 from pipeline.online import OnlineLog
 from pipeline.records import TrackedFrame
 from pipeline.refine import Refiner, RefineSettings
+from pipeline.refined import FOLDER, MANIFEST, Refined, is_there, read_refined, sweep_refined
 from pipeline.scene import NOTHING, Scene
-from pipeline.sink import PartWriter
-from pipeline.tables import REFINED_TABLES, Provenance, camera_folder
+from pipeline.sink import MOST_DATES, PartWriter
+from pipeline.tables import REFINED_TABLES, Provenance
 
-FOLDER = "refined"
-MANIFEST = "refined.json"
+log = logging.getLogger(__name__)
+# Of how tables are made of tables: what an older one made is made again.
+ALGORITHM = 1
 # Frames whose rows are made at once.
 _FRAMES_AT_ONCE = 256
 
@@ -63,55 +66,55 @@ class DeriveSettings:
     part_bytes: float = 128e6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refined:
-    """A camera's generation of refined tables.
-
-    Attributes:
-        made_of: Hash of all that shaped it.
-        files: Its tables.
-        raw_tracks: Online tracks that it was made of.
-        tracks: Its own.
-        events: Rows of `events`.
-    """
-
-    camera_id: str
-    made_of: str
-    files: tuple[FileEntry, ...]
-    frames: int = 0
-    raw_tracks: int = 0
-    tracks: int = 0
-    events: int = 0
-
-
-def read_refined(output: Path, camera_id: str) -> Refined | None:
-    """Return a camera's refined generation; None if there is none.
+def current(output: Path, camera_id: str, settings: DeriveSettings) -> Refined | None:
+    """Return a camera's generation, if it is there whole and is what it would be made into.
 
     Raises:
-        OutputError: Its manifest is damaged.
+        OutputError: The ledger is damaged.
     """
-    path = CameraLedger(output, camera_id).folder / MANIFEST
     try:
-        plain = json.loads(path.read_bytes())
-        plain["files"] = tuple(FileEntry(**each) for each in plain["files"])
-        return Refined(**plain)
-    except FileNotFoundError:
+        there = read_refined(output, camera_id)
+    except OutputError as error:
+        log.warning("%s: it is made again", error)
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"manifest {str(path)!r} is damaged: {error}") from error
+    parts = CameraLedger(output, camera_id).parts()
+    if there is None or not parts or there.made_of != _made_of(parts, settings):
+        return None
+    return there if all(is_there(output, file) for file in there.files) else None
 
 
-def derive(output: Path, camera_id: str, settings: DeriveSettings) -> Refined | None:
+def check_scenes(output: Path, scenes: Mapping[str, Scene]) -> None:
+    """Make sure that scenes, by camera, fit all the footage of the cameras that is in an output.
+
+    Raises:
+        ConfigError: One does not.
+        OutputError: A ledger is damaged.
+    """
+    for camera_id, scene in scenes.items():
+        parts = CameraLedger(output, camera_id).parts() if scene != NOTHING else ()
+        for covered in (covered for part in parts for covered in part.covered):
+            areas_of(scene, *from_plain(covered.footage).track.upright_size, camera_id)
+
+
+def derive(
+    output: Path, camera_id: str, settings: DeriveSettings, attempt_id: str = ""
+) -> Refined | None:
     """Make a camera's refined tables, unless they are what they would become.
 
     The camera's lease must be held.
+
+    Args:
+        output: Root of the tables.
+        camera_id: Whose.
+        settings: How they are made.
+        attempt_id: Who holds the lease; it is looked at again before anything is replaced.
 
     Returns:
         The generation that is there now; None if the camera has no online log.
 
     Raises:
         ConfigError: The scene does not fit the camera's picture.
-        OutputError: Something is damaged, or cannot be written.
+        OutputError: Something is damaged, or cannot be written, or another run has the camera.
     """
     ledger = CameraLedger(output, camera_id)
     parts = ledger.parts()
@@ -120,39 +123,20 @@ def derive(output: Path, camera_id: str, settings: DeriveSettings) -> Refined | 
             (ledger.folder / MANIFEST).unlink(missing_ok=True)
         sweep_refined(output, camera_id)
         return None
-    made_of = _made_of(parts, settings)
-    there = read_refined(output, camera_id)
-    if there is not None and there.made_of == made_of:
+    there = current(output, camera_id, settings)
+    if there is not None:
+        sweep_refined(output, camera_id)
         return there
     generation = _Generation(output, camera_id, parts, settings)
     for frames, is_end in _refined(generation.log, settings):
         generation.add(frames, is_end=is_end)
-    refined = generation.publish(made_of)
+    if attempt_id:
+        check_held(output, camera_id, attempt_id)
+    refined = generation.publish()
     with writing(output):
         write_whole(ledger.folder / MANIFEST, _dump(refined))
     sweep_refined(output, camera_id)
     return refined
-
-
-def sweep_refined(output: Path, camera_id: str) -> None:
-    """Remove the camera's refined files that its manifest does not list.
-
-    Raises:
-        OutputError: They cannot be removed, or the manifest is damaged.
-    """
-    refined = read_refined(output, camera_id)
-    kept = {file.path for file in refined.files} if refined else set()
-    with writing(output):
-        for path in list(refined_files(output, camera_id)):
-            if path.relative_to(output).as_posix() not in kept:
-                remove(path)
-
-
-def refined_files(output: Path, camera_id: str) -> Iterator[Path]:
-    """Yield all files of a camera below the refined tables, listed or not."""
-    for name in REFINED_TABLES:
-        folder = output / FOLDER / name / camera_folder(camera_id)
-        yield from (path for path in folder.rglob("*") if path.is_file())
 
 
 def _dump(refined: Refined) -> bytes:
@@ -161,15 +145,16 @@ def _dump(refined: Refined) -> bytes:
 
 def _made_of(parts: Sequence[Part], settings: DeriveSettings) -> str:
     """Return the hash of what shapes a generation; how its parts were merged does not."""
-    covered: dict[str, list[object]] = {}
+    covered: dict[str, tuple[int, int, int, bool]] = {}
     for each in (covered for part in parts for covered in part.covered):
-        before = covered.get(each.evidence_id, [0, 0, False])
-        covered[each.evidence_id] = [
-            max(int(str(before[0])), each.stop),
-            int(str(before[1])) + each.movements,
-            bool(before[2]) or each.is_ended,
-        ]
-    plain = [covered, parts[-1].track_hash, parts[-1].is_final, asdict(settings)]
+        stop, movements, frames, is_ended = covered.get(each.evidence_id, (0, 0, 0, False))
+        covered[each.evidence_id] = (
+            max(stop, each.stop),
+            movements + each.movements,
+            frames + each.frames,
+            is_ended or each.is_ended,
+        )
+    plain = [ALGORITHM, covered, parts[-1].track_hash, parts[-1].is_final, asdict(settings)]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
@@ -183,7 +168,11 @@ def _refined(
         if online.is_cut:
             yield [*held, *(refiner.flush() if refiner else ())], True
             held = []
-        held += refiner.push(online.frame) if refiner else [online.frame]
+        if refiner:
+            held += refiner.push(online.frame)
+        elif online.frame.is_looked_at:
+            # Nobody fills the others, and nobody has left in them.
+            held.append(online.frame)
         if len(held) >= _FRAMES_AT_ONCE:
             yield held, False
             held = []
@@ -196,7 +185,8 @@ class _Generation:
     def __init__(
         self, output: Path, camera_id: str, parts: Sequence[Part], settings: DeriveSettings
     ) -> None:
-        self.log = OnlineLog(output, parts, settings.carry_over_s)
+        self.log = OnlineLog(output, parts, settings.carry_over_s, settings.end_s)
+        self._made_of = _made_of(parts, settings)
         self._output, self._camera_id, self._settings = output, camera_id, settings
         self._raw_tracks = sum(covered.tracks for part in parts for covered in part.covered)
         names = self.log.class_names
@@ -204,10 +194,9 @@ class _Generation:
             MovementSettings(class_names=names, end_s=settings.end_s, hz=settings.movement_hz)
         )
         self._events = EventLog(names, settings.interval_s)
-        self._made_by = _provenance(output, parts)
+        self._made_by = replace(_provenance(output, parts), config_hash=self._made_of)
         self._tag = uuid.uuid4().hex[:8]
-        self._files: list[FileEntry] = []
-        self._written = 0
+        self._writers: list[PartWriter] = []
         self._frames = self._tracks = self._event_rows = 0
         self._writer = self._new_writer()
         self._areas = cache(self._areas_of)
@@ -216,10 +205,10 @@ class _Generation:
         return areas_of(self._settings.scene, width, height, self._camera_id)
 
     def _new_writer(self) -> PartWriter:
-        name = f"refined-{self._written:06}-{self._tag}"
-        self._written += 1
+        name = f"refined-{len(self._writers):06}-{self._tag}"
         writer = PartWriter(self._output / FOLDER, self._camera_id, name, self._made_by)
         writer.tables = REFINED_TABLES
+        self._writers.append(writer)
         return writer
 
     def add(self, frames: Iterable[TrackedFrame], *, is_end: bool) -> None:
@@ -240,8 +229,10 @@ class _Generation:
         self._writer.write("tracks", tracks)
         self._writer.write("events", events)
         self._writer.write("counts", self._events.counts())
-        if self._writer.size_bytes() >= self._settings.part_bytes:
-            self._publish_writer()
+        is_large = self._writer.size_bytes() >= self._settings.part_bytes
+        if is_large or self._writer.dates >= MOST_DATES:
+            # Whole, but without a name: a generation is there at once, or not at all.
+            self._writer.finish()
             self._writer = self._new_writer()
 
     def _by_picture(
@@ -250,20 +241,15 @@ class _Generation:
         for size, some in groupby(frames, key=lambda frame: frame.footage.track.upright_size):
             yield self._areas(*size), list(some)
 
-    def _publish_writer(self) -> None:
-        self._files += [
-            replace(file, path=f"{FOLDER}/{file.path}") for file in self._writer.publish()
-        ]
-
-    def publish(self, made_of: str) -> Refined:
+    def publish(self) -> Refined:
         """Give the files their names, and return what the manifest is to say."""
         self._events.flush()
         self._write_ended(is_end=True)
-        self._publish_writer()
+        files = [file for writer in self._writers for file in writer.publish()]
         return Refined(
             camera_id=self._camera_id,
-            made_of=made_of,
-            files=tuple(self._files),
+            made_of=self._made_of,
+            files=tuple(replace(file, path=f"{FOLDER}/{file.path}") for file in files),
             frames=self._frames,
             raw_tracks=self._raw_tracks,
             tracks=self._tracks,

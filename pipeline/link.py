@@ -68,7 +68,7 @@ def sure_links(
 
     Args:
         stretches: Of one camera.
-        since_s: Only what ends, and what begins, behind it is linked.
+        since_s: Only what ends, and what begins, behind it is linked; who ended before is a rival.
         within_s: Longest time between an end and a beginning.
         odds: Returns the (n,) log odds that stretches at n places go on as those at n others.
         settings: When a link is sure.
@@ -79,7 +79,7 @@ def sure_links(
     kind, first_s, last_s, first_raw, last_raw, first_box, last_box = columns_of
     gap_s = first_s[None] - last_s[:, None]
     is_open = (gap_s > 0) & (gap_s <= within_s) & (kind[:, None] == kind)
-    is_open &= (last_s > since_s)[:, None] & (first_s > since_s)
+    is_open &= first_s > since_s
     rows, columns = np.nonzero(is_open)
     is_near = _is_in_reach(last_box[rows], first_box[columns], gap_s[rows, columns])
     rows, columns = rows[is_near], columns[is_near]
@@ -94,6 +94,7 @@ def sure_links(
         for i, j in zip(
             *(each.tolist() for each in np.nonzero(table >= settings.least)), strict=True
         )
+        if last_s[i] > since_s
         # A rival is another link of either, with one who is there at the same time.
         if table[i, j]
         - max(

@@ -51,7 +51,7 @@ class _Track:
     path_time_s: float = -math.inf
     recent: deque[tuple[float, Place]] = field(default_factory=deque)
     tip: Place = (0.0, 0.0, None, None)
-    raw_ids: list[int] = field(default_factory=list)
+    raw_ids: dict[int, None] = field(default_factory=dict)
     row_step: int | None = None
 
 
@@ -265,8 +265,8 @@ def _move(
     track.last_frame, track.last_pts_s = frame.frame_index, frame.pts_s
     track.last_time_s, track.last_moment = frame.time_s, moment
     track.observations += not seen.is_interpolated
-    if seen.raw_id is not None and seen.raw_id not in track.raw_ids:
-        track.raw_ids.append(seen.raw_id)
+    if seen.raw_id is not None:
+        track.raw_ids[seen.raw_id] = None
     if frame.time_s - track.path_time_s >= PATH_STEP_S:
         track.path.append(_point(frame.pts_s, place))
         track.path_time_s = frame.time_s

@@ -22,8 +22,11 @@ from pipeline.identity import from_plain
 from pipeline.ledger import Part
 from pipeline.records import Footage, Observation, TrackedFrame
 
-# Parts behind that of a frame whose files may have its rows.
-_PARTS_BEHIND = 2
+# The rows of a frame may be in its own part or, held back, in one behind it: in the next, or some
+# seconds of footage later, as frame rates tell, which may be wrong.
+_PARTS_BEHIND = 1
+_WRONG_BY = 4
+_USUAL_FPS = 25.0
 _BATCH_ROWS = 8192
 _COLUMNS = ("x_min", "y_min", "x_max", "y_max")
 _ROW_COLUMNS = (
@@ -53,10 +56,21 @@ class OnlineLog:
         class_names: By class_id, of the rows that have been read so far.
     """
 
-    def __init__(self, output: Path, parts: Sequence[Part], carry_over_s: float) -> None:
-        """Read the log of `parts`, whose clock carries over gaps of `carry_over_s`."""
+    def __init__(
+        self, output: Path, parts: Sequence[Part], carry_over_s: float, held_back_s: float
+    ) -> None:
+        """Read a log.
+
+        Args:
+            output: Root of the tables.
+            parts: Of the camera, in order.
+            carry_over_s: As it was made with.
+            held_back_s: How long rows may have been held back.
+        """
         self.class_names: dict[int, str] = {}
         self._output, self._parts = output, parts
+        self._held_back_s = held_back_s
+        self._opened = 0
         self._clock = CameraClock(carry_over_s)
         self._readers: list[_Reader] = []
 
@@ -107,20 +121,35 @@ class OnlineLog:
     def _open(self, number: int) -> None:
         """Have the files open that may have rows of the frames of a part."""
         self._readers = [reader for reader in self._readers if reader.head is not None]
-        newest = number + _PARTS_BEHIND
-        first = 0 if number == 0 else newest
-        for part in self._parts[first : newest + 1]:
+        behind_s, newest = 0.0, number
+        while newest + 1 < len(self._parts) and (
+            newest < number + _PARTS_BEHIND or behind_s < _WRONG_BY * self._held_back_s
+        ):
+            newest += 1
+            behind_s += _seconds(self._parts[newest])
+        for part in self._parts[self._opened : newest + 1]:
             self._readers += [
                 _Reader(self._output / file.path, self.class_names)
                 for file in part.files
                 if file.path.startswith("movements/") and file.rows
             ]
 
+        self._opened = max(self._opened, newest + 1)
+
     def _take(self, key: Key) -> list[Observation]:
         for reader in self._readers:
             if reader.head == key:
                 return reader.take()
         return []
+
+
+def _seconds(part: Part) -> float:
+    """Return about how long the footage of a part is."""
+    footages = [(covered.frames, from_plain(covered.footage)) for covered in part.covered]
+    return sum(
+        frames * footage.stride / (footage.track.rate_fps or _USUAL_FPS)
+        for frames, footage in footages
+    )
 
 
 def _left_out(before: TrackedFrame, now: TrackedFrame) -> Iterator[TrackedFrame]:

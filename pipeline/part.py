@@ -16,7 +16,7 @@ from pipeline.atomic import FileEntry
 from pipeline.identity import to_plain
 from pipeline.ledger import CameraLedger, Covered, Part, camera_tag
 from pipeline.records import Detections, Failure, Footage, TrackedFrame, WholeSegment
-from pipeline.sink import HELD_BYTES, PartWriter, write_table
+from pipeline.sink import HELD_BYTES, MOST_DATES, PartWriter, write_table
 from pipeline.tables import (
     Provenance,
     date_of,
@@ -96,7 +96,8 @@ class OpenPart:
         """Whether it has come to the size of a part; the first ones are full sooner."""
         frames = sum(cover.frames for cover in self._covers.values())
         soon = FIRST_PART_FRAMES * 2.0 ** min(self._number, _DOUBLINGS)
-        return frames >= soon or self._writer.size_bytes() >= self._settings.part_bytes
+        is_large = self._writer.size_bytes() >= self._settings.part_bytes
+        return frames >= soon or is_large or self._writer.dates >= MOST_DATES
 
     @property
     def covers(self) -> list[tuple[Footage, int, bool]]:

@@ -37,7 +37,7 @@ CUT_GAP_S = 0.15
 CUT_HIDDEN = 0.5
 # The shorter a gap, the less can be wrong: short ones are joined first.
 STAGES_S = (0.2, 0.5, 1.0)
-# Of what is behind and ahead, a link and a smooth box need so much.
+# What a link needs of either side, and a smooth box.
 _NEAR_S = 1.0
 
 
@@ -105,6 +105,8 @@ class Refiner:
             least=settings.least_odds, margin=settings.margin, same_raw=settings.same_raw_odds
         )
         self._ahead_s = settings.link_within_s + _NEAR_S
+        # So far back a rival of a link may have ended, and a gap that is filled may have begun.
+        self._back_s = max(self._ahead_s, 2 * settings.smooth_s) + _NEAR_S
         self._next_id = 1
         self._forget()
 
@@ -190,10 +192,10 @@ class Refiner:
         self._chains = [
             chain
             for chain in self._chains
-            if chain.last_s > until_s - _NEAR_S or id(chain.pieces[-1]) in going_on
+            if chain.last_s > until_s - self._ahead_s or id(chain.pieces[-1]) in going_on
         ]
         for chain in self._chains:
-            chain.forget_before(until_s - 2 * _NEAR_S)
+            chain.forget_before(until_s - self._back_s)
 
     def _join(self) -> list[list[_Chain]]:
         """Return the chains, those that follow one another together, as far as is known by now."""
@@ -216,10 +218,9 @@ class Refiner:
         for group in sorted(groups, key=lambda group: group[0].first_s):
             if not self._is_person(group):
                 continue
-            rows = slice(
-                *np.searchsorted(times, [group[0].first_s, group[-1].last_s + 1e-9]).tolist()
-            )
-            self._tell(group, told[rows], times[rows])
+            first = np.searchsorted(times, group[0].first_s, side="left")
+            stop = np.searchsorted(times, group[-1].last_s, side="right")
+            self._tell(group, told[first:stop], times[first:stop])
         return told
 
     def _is_person(self, group: Sequence[_Chain]) -> bool:

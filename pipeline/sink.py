@@ -22,6 +22,8 @@ HELD_BYTES = 4 << 20
 # A table takes some 10 KB beside its rows.
 _MOST_PIECES = 32
 _DATED_BY = {"tracks": "first_timestamp", "counts": "interval_start"}
+# A part ends when it comes to so many: each is a file a table.
+MOST_DATES = 16
 # Until a table has written some: a row of `movements` takes about as much.
 _GUESSED_ROW_BYTES = 32.0
 
@@ -38,6 +40,7 @@ class _File:
 
     held_rows: int = 0
     held_bytes: int = 0
+    is_closed: bool = False
 
     def hold(self, rows: pa.Table) -> None:
         self.held.append(rows)
@@ -130,8 +133,13 @@ class PartWriter:
             file.rows += len(rows)
             file.bytes = partial.stat().st_size
 
-    def publish(self) -> list[FileEntry]:
-        """Finish the files, give them their names, and return what the ledger is to know of them.
+    @property
+    def dates(self) -> int:
+        """How many dates it holds rows of: each has files of its own."""
+        return len({date for _, date in self._files})
+
+    def finish(self) -> None:
+        """Write what is held back; the files are whole then, but have no names yet.
 
         A table of which the part has no row is there nevertheless, empty.
 
@@ -142,23 +150,33 @@ class PartWriter:
             if not any(table == name for table, _ in self._files):
                 self._file(name, self._date)
         for (name, _), file in self._files.items():
+            if file.is_closed:
+                continue
             if file.held or file.writer is None:
                 self._flush(name, file)
-        files = self._files.values()
-        with writing(self._output):
-            for file in files:
+            with writing(self._output):
+                # One at a time: there may be more than a process can have open.
                 assert file.writer is not None
                 file.writer.close()
+                file.is_closed = True
+
+    def publish(self) -> list[FileEntry]:
+        """Finish the files, give them their names, and return what the ledger is to know of them.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
+        self.finish()
+        files = self._files.values()
+        with writing(self._output):
             publish(*(file.path for file in files))
             return [entry_of(self._output, file.path, file.rows) for file in files]
 
 
 def _by_date(rows: pa.Table, column: str) -> Mapping[str, pa.Table]:
-    """Split rows by the UTC date of a time column; in order of the dates."""
+    """Split rows by the UTC date of a time column; in order of the dates, unknown ones first."""
     moments = rows.column(column)
-    if moments.null_count == len(rows):
-        return {NO_DATE: rows}
-    dates = pc.strftime(moments, format="%Y-%m-%d")
+    dates = pc.fill_null(pc.strftime(moments, format="%Y-%m-%d"), NO_DATE)
     return {
         date: rows.filter(pc.equal(dates, date)) for date in sorted(pc.unique(dates).to_pylist())
     }

@@ -18,10 +18,10 @@ import duckdb
 import pyarrow.parquet as pq
 
 from pipeline.atomic import PARTIAL_SUFFIX, FileEntry, sha256_of
-from pipeline.derive import FOLDER as REFINED
-from pipeline.derive import MANIFEST, read_refined
 from pipeline.errors import OutputError
 from pipeline.ledger import CameraLedger, Part, cameras_of, parse_part, table_files
+from pipeline.refined import FOLDER as REFINED
+from pipeline.refined import MANIFEST, read_refined
 
 _HASHED = re.compile(r".*-([0-9a-f]{16})\.parquet")
 

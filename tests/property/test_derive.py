@@ -1,17 +1,23 @@
 """A camera's refined tables are its online ones made whole: the same whatever happened on the way."""
 
+from dataclasses import replace
+
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.compact import compact
-from pipeline.derive import MANIFEST, DeriveSettings, derive, read_refined
+from pipeline.derive import DeriveSettings, derive
 from pipeline.errors import ConfigError, OutputError
 from pipeline.ledger import CameraLedger
 from pipeline.online import OnlineLog
+from pipeline.records import Detections
 from pipeline.refine import RefineSettings
+from pipeline.refined import MANIFEST, read_refined
 from pipeline.scene import Line, Scene, Zone
+from pipeline.sink import PartWriter
 from pipeline.verify import verify
 from tests.property import archive
 
@@ -46,7 +52,7 @@ def plain(tmp_path_factory):
 
 def test_every_frame_comes_back_in_order_with_the_rows_of_its_tracks(plain):
     parts = CameraLedger(plain, "door").parts()
-    read = [each.frame for each in OnlineLog(plain, parts, 2.0).frames()]
+    read = [each.frame for each in OnlineLog(plain, parts, 2.0, 1.2).frames()]
     assert [(f.footage.source_uri, f.frame_index) for f in read] == archive.frames_there(RECORDINGS)
     times = [frame.time_s for frame in read]
     assert times == sorted(times)
@@ -189,3 +195,110 @@ def test_refined_files_say_what_made_their_rows(plain):
         footer = pq.read_metadata(plain / file.path).metadata
         assert footer[b"footfall.run_id"] == b"r"
         assert footer[b"footfall.schema_version"] == b"2"
+
+
+def test_a_start_that_died_before_it_had_swept_leaves_nothing_for_the_next(tmp_path, monkeypatch):
+    archive.run(tmp_path, RECORDINGS[:2])
+    derive(tmp_path, "door", SETTINGS)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.derive.sweep_refined", lambda *_: None)
+        other = derive(tmp_path, "door", DeriveSettings(refine=None))
+    assert verify(tmp_path).problems != []
+    assert derive(tmp_path, "door", DeriveSettings(refine=None)) == other
+    assert verify(tmp_path).problems == []
+
+
+@pytest.mark.parametrize("harm", ["gone", "cut", "manifest"])
+def test_what_is_lost_or_damaged_of_a_generation_is_made_again(tmp_path, harm):
+    archive.run(tmp_path, RECORDINGS)
+    first = derive(tmp_path, "door", SETTINGS)
+    before, path = refined_tables(tmp_path), tmp_path / first.files[0].path
+    if harm == "gone":
+        path.unlink()
+    elif harm == "cut":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        (CameraLedger(tmp_path, "door").folder / MANIFEST).write_text("{")
+    derive(tmp_path, "door", SETTINGS)
+    assert refined_tables(tmp_path) == before
+    assert verify(tmp_path).problems == []
+
+
+def test_no_file_of_a_generation_has_its_name_before_all_are_whole(tmp_path, monkeypatch):
+    archive.run(tmp_path, RECORDINGS)
+    small = DeriveSettings(refine=SETTINGS.refine, scene=SCENE, end_s=1.2, part_bytes=1)
+    monkeypatch.setattr("pipeline.derive._FRAMES_AT_ONCE", 5)
+    seen = []
+    usual = PartWriter.finish
+
+    def finish(self):
+        usual(self)
+        seen.append(len(archive.files(tmp_path / "refined", "*.parquet")))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartWriter, "finish", finish)
+        made = derive(tmp_path, "door", small)
+    # The first writer is published when all have finished.
+    assert len(made.files) > 8
+    assert set(seen[: len(made.files) // 4 - 1]) == {0}
+
+
+def test_footage_with_and_without_a_known_start_is_one_log(tmp_path):
+    archive.run(tmp_path, [archive.recording("a"), archive.recording("b", 3.0, segments=4)])
+    derive(tmp_path, "door", SETTINGS)
+    dates = {row["date"] for row in archive.rows(tmp_path / "refined", "counts")}
+    assert len(dates) > 1
+    assert "unknown" in dates
+    assert verify(tmp_path).problems == []
+
+
+def test_a_part_of_many_days_ends_before_it_has_too_many_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.derive._FRAMES_AT_ONCE", 5)
+    monkeypatch.setattr("pipeline.derive.MOST_DATES", 3)
+    monkeypatch.setattr("pipeline.part.MOST_DATES", 3)
+    days = [archive.recording(f"d{n}", 86400.0 * n) for n in range(12)]
+    archive.run(tmp_path, days)
+    refined = derive(tmp_path, "door", SETTINGS)
+    assert refined.frames == len(archive.frames_there(days))
+    per_writer = {}
+    for file in refined.files:
+        per_writer.setdefault(file.path.split("/")[-1], set()).add(file.path.split("/")[-2])
+    assert max(map(len, per_writer.values())) <= 5
+    assert verify(tmp_path).problems == []
+
+
+def test_a_stride_without_refining_does_not_end_everybody_in_between(tmp_path):
+    strided = [replace(each, stride=2) for each in RECORDINGS]
+
+    def every_second(footage, have):
+        return [
+            thinned(each) if isinstance(each, Detections) else each
+            for each in archive.whole(footage, have)
+        ]
+
+    archive.run(tmp_path, strided, every_second)
+    derive(tmp_path, "door", DeriveSettings(refine=None, scene=SCENE, end_s=1.2))
+    ids = [row["track_id"] for row in archive.rows(tmp_path / "refined", "tracks")]
+    assert len(ids) == len(set(ids))
+    kinds = {row["event_type"] for row in archive.rows(tmp_path / "refined", "events")}
+    assert "crossing" in kinds
+
+
+def thinned(detections):
+    """Return what a stride of 2 leaves of detections."""
+    kept = np.flatnonzero(detections.frame_index % 2 == 0)
+    rows = np.flatnonzero(np.isin(detections.frame_row, kept))
+    return replace(
+        detections,
+        positions=np.arange(len(kept)),
+        stretch=replace(
+            detections.stretch, start=0, stop=max(1, len(kept)), wanted=max(1, len(kept))
+        ),
+        frame_index=detections.frame_index[kept],
+        pts_s=detections.pts_s[kept],
+        frame_row=np.searchsorted(kept, detections.frame_row[rows]),
+        boxes=detections.boxes[rows],
+        confidence=detections.confidence[rows],
+        class_id=detections.class_id[rows],
+        failures=(),
+    )

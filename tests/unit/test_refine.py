@@ -279,3 +279,34 @@ def test_no_track_is_twice_in_a_frame_and_every_box_is_accounted_for(seed):
 def test_settings_that_are_no_numbers_from_0_up_are_named():
     with pytest.raises(ConfigError, match=r"refine\.certain"):
         RefineSettings(certain=-1)
+
+
+@pytest.mark.parametrize("shift_s", [0.0, 0.5, 1.0, 2.0, 3.0])
+def test_a_rival_who_vanished_before_a_decision_is_still_one(shift_s):
+    # Two vanish, one just before and one just behind a decision; one appears between them.
+    def first(time_s):
+        return seen(1, 570) if time_s < 3.94 + shift_s else None
+
+    def second(time_s):
+        return seen(2, 630) if time_s < 4.10 + shift_s else None
+
+    def between(time_s):
+        return seen(3, 600) if time_s >= 4.6 + shift_s else None
+
+    raw = sorted(ids_of(refine(film([first, second, between], seconds=14))).values())
+    assert raw == [[1], [2], [3]]
+
+
+def test_a_camera_s_clock_may_be_years_old():
+    frames = [replace(frame, time_s=frame.time_s + 1e9) for frame in film([walker([1])])]
+    assert [len(frame.observations) for frame in refine(frames)] == [1] * len(frames)
+
+
+@pytest.mark.parametrize("begin_s", [2.0, 3.0, 3.5, 4.0])
+def test_a_long_gap_is_filled_on_the_straight_line_wherever_it_begins(begin_s):
+    walk = walker([1, 2], speed=20.0, hidden=[(begin_s, begin_s + 3.5)])
+    frames = refine(film([walk], seconds=16), link_within_s=4.0)
+    assert ids_of(frames) == {1: [1, 2]}
+    for frame in frames:
+        (one,) = frame.observations
+        assert one.box == pytest.approx(box(200 + 20 * frame.time_s), abs=1.0)
