@@ -45,7 +45,8 @@ SIZE_DRIFT = 0.1
 AT_EDGE = 3.0
 EDGE = 0.02
 
-_NEAR_S = 1.0
+# What a link needs of either side.
+NEAR_S = 1.0
 _MOST_ROWS = 12
 # The noise of a row that is none: a variance beside which everything else counts.
 _NOTHING = 1e12
@@ -168,7 +169,7 @@ def _nearest(
         count = len(piece.times_s)
         for i in range(count - 1, -1, -1) if is_last else range(count):
             row = piece.times_s[i], piece.boxes[i], piece.scores[i]
-            if rows and abs(row[0] - rows[0][0]) > _NEAR_S:
+            if rows and abs(row[0] - rows[0][0]) > NEAR_S:
                 break
             rows.append(row)
         else:

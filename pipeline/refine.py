@@ -14,7 +14,7 @@ could rival it has been seen. So memory is bounded by `link_within_s`, whatever 
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.boxes import intersection_over_smaller
+from pipeline.chains import Chain, Joiner, settle
 from pipeline.errors import ConfigError
-from pipeline.link import LinkSettings, Stretch, sure_links
-from pipeline.pieces import End, Piece, ends_of, log_odds
+from pipeline.link import LinkSettings
+from pipeline.pieces import NEAR_S, Piece
 from pipeline.records import Observation, TrackedFrame
 from pipeline.smooth import between, smoothed
 
@@ -35,10 +36,6 @@ STEP_S = 4.0
 # A track that is out of sight for longer, or hidden by more, may go on as another's.
 CUT_GAP_S = 0.15
 CUT_HIDDEN = 0.5
-# The shorter a gap, the less can be wrong: short ones are joined first.
-STAGES_S = (0.2, 0.5, 1.0)
-# What a link needs of either side, and a smooth box.
-_NEAR_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,55 +67,31 @@ class RefineSettings:
                 raise ConfigError(f"refine.{each.name} = {value!r} is no number from 0 up")
 
 
-@dataclass(slots=True, eq=False)
-class _Chain:
-    """Pieces that follow one another: one person, as far as is known.
-
-    Attributes:
-        pieces: Oldest first; those that are long past are gone.
-        best: The highest score, of those that are gone too.
-        track_id: None until it is told.
-    """
-
-    pieces: list[Piece]
-    first_s: float
-    best: float = 0.0
-    track_id: int | None = None
-
-    @property
-    def last_s(self) -> float:
-        return self.pieces[-1].last_s
-
-    def forget_before(self, time_s: float) -> None:
-        self.best = max(self.best, *(piece.best for piece in self.pieces))
-        self.pieces = [p for p in self.pieces[:-1] if p.last_s >= time_s] + self.pieces[-1:]
-        for piece in self.pieces:
-            piece.forget_before(time_s)
-
-
 class Refiner:
     """Makes the tracks of one camera whole."""
 
     def __init__(self, settings: RefineSettings) -> None:
         self._settings = settings
-        self._link = LinkSettings(
-            least=settings.least_odds, margin=settings.margin, same_raw=settings.same_raw_odds
-        )
-        self._ahead_s = settings.link_within_s + _NEAR_S
+        self._ahead_s = settings.link_within_s + NEAR_S
         # So far back a rival of a link may have ended, and a gap that is filled may have begun.
-        self._back_s = max(self._ahead_s, 2 * settings.smooth_s) + _NEAR_S
+        self._back_s = max(self._ahead_s, 2 * settings.smooth_s) + NEAR_S
         self._next_id = 1
         self._forget()
 
     def _forget(self) -> None:
         self._frames: deque[TrackedFrame] = deque()
         self._open: dict[int, Piece] = {}
-        self._chains: list[_Chain] = []
+        self._chains: list[Chain] = []
         self._told_s = -math.inf
         self._until_s: float | None = None
         self._looked_s: deque[float] = deque(maxlen=3)
         self._picture_px = (1, 1)
-        self._ends = _Ends()
+        link = LinkSettings(
+            least=self._settings.least_odds,
+            margin=self._settings.margin,
+            same_raw=self._settings.same_raw_odds,
+        )
+        self._joiner = Joiner(self._settings.link_within_s, link)
 
     def push(self, frame: TrackedFrame) -> Iterator[TrackedFrame]:
         """Take the next frame; yield those that cannot change any more, in order."""
@@ -158,7 +131,7 @@ class Refiner:
             ):
                 piece = Piece(each.track_id, each.class_id, is_meeting, frame.time_s)
                 self._open[each.track_id] = piece
-                self._chains.append(_Chain([piece], frame.time_s))
+                self._chains.append(Chain([piece], frame.time_s))
             assert each.confidence is not None
             piece.append(frame.time_s, each.box, each.confidence)
 
@@ -169,8 +142,8 @@ class Refiner:
 
     def _decide(self, until_s: float) -> Iterator[TrackedFrame]:
         """Link for good what ends before `until_s`, and yield the frames before it."""
-        groups = self._join()
-        self._chains = [chain for group in groups for chain in _settle(group, until_s)]
+        groups = self._joiner.join(self._chains, self._told_s, self._picture_px)
+        self._chains = [chain for group in groups for chain in settle(group, until_s)]
         frames = []
         while self._frames and self._frames[0].time_s <= until_s:
             frames.append(self._frames.popleft())
@@ -197,20 +170,8 @@ class Refiner:
         for chain in self._chains:
             chain.forget_before(until_s - self._back_s)
 
-    def _join(self) -> list[list[_Chain]]:
-        """Return the chains, those that follow one another together, as far as is known by now."""
-        groups = [[chain] for chain in self._chains]
-        stages = [s for s in STAGES_S if s < self._settings.link_within_s]
-        for within_s in (*stages, self._settings.link_within_s):
-            stretches = [_stretch(group) for group in groups]
-            odds = _Odds(self._ends, groups, self._picture_px)
-            follows = sure_links(stretches, self._told_s, within_s, odds, self._link)
-            groups = _chained(groups, follows)
-        self._ends.forget()
-        return groups
-
     def _told(
-        self, frames: Sequence[TrackedFrame], groups: Sequence[Sequence[_Chain]]
+        self, frames: Sequence[TrackedFrame], groups: Sequence[Sequence[Chain]]
     ) -> list[TrackedFrame]:
         """Return frames with the tracks that are in them."""
         times = np.array([frame.time_s for frame in frames])
@@ -223,7 +184,7 @@ class Refiner:
             self._tell(group, told[first:stop], times[first:stop])
         return told
 
-    def _is_person(self, group: Sequence[_Chain]) -> bool:
+    def _is_person(self, group: Sequence[Chain]) -> bool:
         """Say whether a chain is more than flicker; once told, it is."""
         first, settings = group[0], self._settings
         if first.track_id is not None:
@@ -231,9 +192,7 @@ class Refiner:
         best = max(max(chain.best, *(p.best for p in chain.pieces)) for chain in group)
         return best >= settings.certain and group[-1].last_s - first.first_s >= settings.min_track_s
 
-    def _tell(
-        self, group: Sequence[_Chain], frames: Sequence[TrackedFrame], at_s: Float64s
-    ) -> None:
+    def _tell(self, group: Sequence[Chain], frames: Sequence[TrackedFrame], at_s: Float64s) -> None:
         """Put a track into the frames that it is in."""
         if not frames:
             return
@@ -269,91 +228,3 @@ class Refiner:
         order = np.argsort(all_times := np.concatenate([times, missing]), kind="stable")
         all_boxes = np.concatenate([boxes, between(times, boxes, missing)])
         return smoothed(all_times[order], all_boxes[order], at_s, self._settings.smooth_s / 2)
-
-
-class _Odds:
-    """The log odds that groups of chains go on as others, by their places."""
-
-    def __init__(
-        self, ends: "_Ends", groups: Sequence[Sequence[_Chain]], picture_px: tuple[int, int]
-    ) -> None:
-        self._ends, self._groups, self._picture_px = ends, groups, picture_px
-
-    def __call__(self, before: Int64s, behind: Int64s) -> Float64s:
-        first, places = np.unique(before, return_inverse=True)
-        second, others = np.unique(behind, return_inverse=True)
-        ends = self._ends.of([self._groups[i] for i in first.tolist()], is_last=True)
-        beginnings = self._ends.of([self._groups[i] for i in second.tolist()], is_last=False)
-        return log_odds(ends, beginnings, (places, others), self._picture_px)
-
-
-class _Ends:
-    """The ends of groups of chains, each worked out once as long as it does not change."""
-
-    def __init__(self) -> None:
-        # The pieces are kept with their end, so that no others take their places, and their ids.
-        self._known: dict[tuple[float, ...], tuple[End, Sequence[Piece]]] = {}
-        self._asked: dict[tuple[float, ...], tuple[End, Sequence[Piece]]] = {}
-
-    def of(self, groups: Sequence[Sequence[_Chain]], *, is_last: bool) -> list[End]:
-        """Return how groups end, or how they begin."""
-        people = [_near(group, is_last=is_last) for group in groups]
-        keys = [(is_last, each[-1].last_s, *map(id, each)) for each in people]
-        new = {key: each for key, each in zip(keys, people, strict=True) if key not in self._known}
-        for (key, each), end in zip(
-            new.items(), ends_of(list(new.values()), is_last=is_last), strict=True
-        ):
-            self._known[key] = end, each
-        self._asked |= {key: self._known[key] for key in keys}
-        return [self._known[key][0] for key in keys]
-
-    def forget(self) -> None:
-        """Forget what was not asked for since the last time."""
-        self._known, self._asked = self._asked, {}
-
-
-def _near(group: Sequence[_Chain], *, is_last: bool) -> list[Piece]:
-    """Return the pieces of a group that are near its end, or its beginning."""
-    pieces = [piece for chain in group for piece in chain.pieces]
-    if is_last:
-        return [p for p in pieces if p.last_s >= pieces[-1].last_s - _NEAR_S]
-    return [p for p in pieces if p.times_s[0] <= pieces[0].times_s[0] + _NEAR_S]
-
-
-def _stretch(group: Sequence[_Chain]) -> Stretch:
-    first, last = group[0].pieces[0], group[-1].pieces[-1]
-    return Stretch(
-        class_id=first.class_id,
-        first_s=group[0].first_s,
-        last_s=last.last_s,
-        first_raw=first.raw_id,
-        last_raw=last.raw_id,
-        first_box=tuple(first.boxes[0].tolist()),
-        last_box=tuple(last.boxes[-1].tolist()),
-    )
-
-
-def _chained(groups: list[list[_Chain]], follows: Mapping[int, int]) -> list[list[_Chain]]:
-    """Return groups, each with those that follow it."""
-    behind = set(follows.values())
-    chained = []
-    for number in range(len(groups)):
-        if number not in behind:
-            whole = list(groups[number])
-            while number in follows:
-                number = follows[number]
-                whole += groups[number]
-            chained.append(whole)
-    return chained
-
-
-def _settle(group: list[_Chain], until_s: float) -> list[_Chain]:
-    """Join for good the chains of a group that follow an end before `until_s`; return its chains."""
-    settled = [group[0]]
-    for chain in group[1:]:
-        if settled[-1].last_s <= until_s:
-            settled[-1].pieces += chain.pieces
-        else:
-            settled.append(chain)
-    group[:] = settled
-    return settled
