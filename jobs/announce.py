@@ -52,7 +52,7 @@ def say_found(found: Survey) -> None:
     strides = Counter(each.footage.stride for each in found.wanted)
     for stride, count in sorted(strides.items()):
         if stride > 1:
-            log.info("Looking at every %d. frame of %d video track(s)", stride, count)
+            log.info("Looking at one frame in %d of %d video track(s)", stride, count)
     reasons = Counter(each.skipped for each in found.skipped)
     for reason, count in reasons.most_common():
         log.info("Skipped %d video track(s): %s", count, reason)
