@@ -58,6 +58,10 @@ class Attempts:
     def _counts(self, process: tuple[str, int]) -> bool:
         return process not in self._recycled and self.is_alive(process[0])
 
+    def is_any_open(self) -> bool:
+        """Whether a try is under way, as far as anybody knows."""
+        return any(self._counts(process) for tries in self._open.values() for process in tries)
+
     def end(self, key: AttemptKey) -> None:
         """Note that the work is done, by whichever try."""
         self._open.pop(key, None)

@@ -9,7 +9,7 @@ a process, and pixels cross exactly there.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,10 @@ from cluster.actors import Actors, DataflowSpec
 from cluster.push import push_stage
 from cluster.ray_data import apply_to_ray_data
 from cluster.rows import to_row
-from cluster.session import Session, is_fault_of_cluster, own_error
+from cluster.session import Session, is_fault_of_cluster, lost_nodes, own_error
 from cluster.stages import Cut, DetectStage, decode_stage, demux_stage
-from cluster.watcher import Readiness, Watch, Watcher
+from cluster.stall import StalledError, StallWatch
+from cluster.watcher import Readiness, Rescue, Watch, Watcher
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -120,10 +121,20 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
     """
     in_effect = apply_to_ray_data(spec.memory, len(session.nodes), is_ours=session.is_local)
     actors = Actors(spec, session)
-    watcher = Watcher(actors, watch, spec.memory.limit_mb)
+    stall = StallWatch(lost_nodes)
+
+    def end_dataset() -> None:
+        in_effect.error = StalledError("nothing comes any more since a node was lost")
+
+    watcher = Watcher(actors, watch, Rescue(stall, end_dataset), spec.memory.limit_mb)
+
+    def begin_pass() -> None:
+        in_effect.error = None
+        stall.begin()
+
     try:
         watcher.start()
-        _run_passes(spec, actors)
+        _run_passes(spec, actors, begin_pass)
         ray.get([actor.close.remote() for actor in actors.tracking])
         ended_at = time.time()
         watcher.stop()
@@ -143,7 +154,7 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
         actors.end()
 
 
-def _run_passes(spec: DataflowSpec, actors: Actors) -> None:
+def _run_passes(spec: DataflowSpec, actors: Actors, begin_pass: Callable[[], None]) -> None:
     """Run the dataset over what is missing, until nothing is, or nothing comes any more.
 
     One pass does it, unless something dies that Ray cannot run again: a tracking actor takes with it
@@ -155,6 +166,7 @@ def _run_passes(spec: DataflowSpec, actors: Actors) -> None:
         ray.get(actors.supervisor.skip_warm_up.remote())
     while missing and fruitless < MOST_FRUITLESS_PASSES:
         ray.get(actors.supervisor.new_pass.remote())
+        begin_pass()
         dataset = build(spec, spec.cuts(missing), actors.supervisor, warm_up=not is_warm)
         try:
             for _ in _pushed(dataset, actors, spec).iter_internal_ref_bundles():

@@ -27,9 +27,14 @@ _LONGEST_WAIT_S = 0.4
 
 @dataclass(slots=True)
 class InEffect:
-    """What Ray Data keeps to, as it says itself while it runs; None before that."""
+    """What Ray Data keeps to, as it says itself while it runs; None before that.
+
+    Attributes:
+        error: Ends the dataset that runs, or the next.
+    """
 
     in_flight_bytes: float | None = None
+    error: Exception | None = None
 
     def note(self, limit_bytes: float) -> None:
         """Take the limit of the moment; the least one counts."""
@@ -184,6 +189,9 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffec
 
     class Look(ExecutionCallback):
         def on_execution_step(self, executor: Any) -> None:  # noqa: ANN401 -- Ray's own
+            if in_effect.error is not None:
+                error, in_effect.error = in_effect.error, None
+                raise error
             limits = executor._resource_manager.get_global_limits()
             in_effect.note(limits.object_store_memory)
             for operator in executor._topology:

@@ -16,6 +16,7 @@ import ray
 import ray.exceptions
 
 from cluster.meter import family, keep_heaps_few
+from cluster.stall import StalledError
 from pipeline.errors import ConfigError, FootfallError
 
 # Ray Data shares a cluster out among its executions, and a killed driver's keeps its share until it has
@@ -34,6 +35,7 @@ _DEATHS = (
     ray.exceptions.LocalRayletDiedError,
     ray.exceptions.OutOfMemoryError,
     ray.exceptions.RaySystemError,
+    StalledError,
 )
 
 
@@ -93,6 +95,11 @@ def is_fault_of_cluster(error: BaseException) -> bool:
 def is_node_alive(node_id: str) -> bool:
     """Say whether a node of the cluster is."""
     return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def lost_nodes() -> int:
+    """Return how many nodes the cluster has had that are gone."""
+    return sum(not node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
 
 
 def under_ray_job() -> bool:

@@ -11,6 +11,7 @@ from cluster.attempts import AttemptKey, Attempts
 from cluster.live import JobMetrics
 from cluster.meter import Trimmer
 from cluster.pace import Notice, Pace, Turn
+from cluster.stall import Activity
 from pipeline.errors import StepError
 from pipeline.gain import Gain
 from pipeline.records import FootageKey
@@ -59,6 +60,7 @@ class Progress:
         lost: Frames that were set aside.
         failed: Segments that were set aside.
         decoding: Segments that are being decoded.
+        idle_s: Seconds since something was announced, once that is long and nothing is under way.
         notices: What is to be said, since it was last asked.
     """
 
@@ -67,6 +69,7 @@ class Progress:
     lost: int
     failed: int = 0
     decoding: int = 0
+    idle_s: float = 0.0
     notices: tuple[Notice, ...] = ()
 
 
@@ -119,6 +122,7 @@ class Supervisor:
             limit: When to give up; None means never.
             live: Makes what shows the job's state to others, given the cap in MiB.
         """
+        self._activity = Activity()
         self._limit, self._pace = limit, pace
         self._live = live(pace.limit_mb) if live else None
         self._begun = 0
@@ -187,6 +191,7 @@ class Supervisor:
         """
         if not self._pace.ahead.has_room(key, size):
             return None
+        self._activity.heard()
         self._pace.ahead.cut(key, size)
         most = self._pace.segments_of_a_row
         return self._row_sizes.behind(key.camera_id, key.sequence, key.segment, most)
@@ -215,6 +220,7 @@ class Supervisor:
                 return None
             self._decoding[key] = node_id, pieces
             self._pace.ahead.begun(key)
+        self._activity.heard()
         # What a task handed on before it died is known by its number: its next try must not make
         # batches of another size.
         is_new = key not in self._batch_sizes
@@ -230,12 +236,14 @@ class Supervisor:
 
     async def end(self, key: AttemptKey) -> None:
         """See `Attempts.end`."""
+        self._activity.heard()
         self._attempts.end(key)
         self._decoding.pop(key, None)
         self._batch_sizes.pop(key, None)
 
     async def new_pass(self) -> None:
         """Note that nothing of an earlier pass runs any more."""
+        self._activity.heard()
         self._decoding.clear()
         self._pace.ahead.clear()
         self._row_sizes.clear()
@@ -277,6 +285,7 @@ class Supervisor:
         Raises:
             StepError: More segments failed than the job allows.
         """
+        self._activity.heard()
         self._gain += gain
         if self._live:
             self._live.gained(gain.frames, gain.failed)
@@ -292,5 +301,6 @@ class Supervisor:
             lost=self._gain.lost,
             failed=self._gain.failed,
             decoding=sum(pieces for _, pieces in self._decoding.values()),
+            idle_s=self._activity.idle_s(self._attempts.is_any_open),
             notices=notices,
         )

@@ -10,6 +10,7 @@ import ray
 from cluster.actors import Actors
 from cluster.meter import MemorySample, Trimmer, cleanup_memory
 from cluster.pace import Notice
+from cluster.stall import StallWatch
 from cluster.supervisor import Progress
 
 POLL_S = 0.2
@@ -58,11 +59,25 @@ class Watch:
     samples: Callable[[Mapping[str, Sequence[MemorySample]]], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """What is done about a dataset that waits for what was lost.
+
+    Attributes:
+        watch: Says whether it does.
+        end: Ends it.
+    """
+
+    watch: StallWatch
+    end: Callable[[], None]
+
+
 class Watcher:
     """Opens the gate when every step is warm, then tells how far the job is."""
 
-    def __init__(self, actors: Actors, watch: Watch, limit_mb: int) -> None:
-        self._actors, self._watch, self._limit_mb = actors, watch, limit_mb
+    def __init__(self, actors: Actors, watch: Watch, rescue: Rescue, limit_mb: int) -> None:
+        self._actors, self._watch, self._rescue = actors, watch, rescue
+        self._limit_mb = limit_mb
         self._readiness: Readiness | None = None
         self._trimmer = Trimmer()
         self._taken_at = self._tidied_at = time.monotonic()
@@ -115,6 +130,8 @@ class Watcher:
             return
         self._trimmer.trim()
         self._actors.give_up_stranded()
+        if self._rescue.watch.has_stalled(progress.idle_s):
+            self._rescue.end()
         latest = self._actors.latest()
         increase_mb = self._readiness.increase_mb(latest)
         self._actors.supervisor.observe.remote(increase_mb)

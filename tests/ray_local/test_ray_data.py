@@ -1,6 +1,8 @@
 """What the design says of Ray Data, held on the real graph."""
 
 import re
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,13 +13,16 @@ import ray
 
 from cluster.actors import Actors
 from cluster.dataflow import build
+from cluster.memory import Workers, plan_memory
 from cluster.ray_data import apply_to_ray_data
 from cluster.rows import from_rows
 from cluster.session import open_session
+from cluster.stall import StalledError
 from jobs.progress import prepare_all
 from jobs.settings import JobSettings
 from jobs.spec import Start, choose_hardware, describe, find_model
 from jobs.survey import survey
+from pipeline.footprint import Footprint
 from pipeline.records import Detections, FootageEnd
 from pipeline.run_folder import open_run
 from pipeline.warmup import WARM_UP_KEY
@@ -125,3 +130,27 @@ def test_a_batch_that_kills_its_detector_each_time_is_set_aside_and_the_rest_fin
     assert job.tracks()[0]["frames"] == 108
     columns = "select step, attempts, first_frame, last_frame, frames"
     assert job.query("failures", columns) == [("detect", 3, 108, 178, 71)]
+
+
+def test_a_dataset_that_is_ended_from_outside_says_why(ray_head: Any) -> None:
+    need = Footprint(
+        frame_bytes=640 * 384 * 3,
+        segment_frames=100,
+        segment_bytes=1 << 20,
+        pictures_bytes=4 << 20,
+        cutting_bytes=40 << 20,
+        runs_bytes=1 << 20,
+    )
+    plan = plan_memory(1024, need, batch_size=10, workers=Workers(decoders=1))
+    with open_session(0, ray_head.address):
+        in_effect = apply_to_ray_data(plan, 1, is_ours=False)
+        endless = ray.data.range(1).map_batches(_sleep_for_ever, num_cpus=0)
+        threading.Timer(2.0, lambda: setattr(in_effect, "error", StalledError("a node"))).start()
+        with pytest.raises(StalledError, match="a node"):
+            endless.take_all()
+    assert in_effect.error is None
+
+
+def _sleep_for_ever(batch: Any) -> Any:
+    time.sleep(600)
+    return batch

@@ -1,0 +1,226 @@
+"""AWS as boto3 speaks it: whose account, which region, which server; and its errors in one line each.
+
+Credentials are never settings of ours. Each process finds its own by boto3's usual means (environment,
+profile, role), which renew them when they expire; what travels are names: profile, region, server.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pipeline.errors import ConfigError, FootfallError
+
+SCHEME = "s3://"
+# A server that does not answer is waited for so long; one that is slow, so long for each read.
+_CONNECT_S, _READ_S = 5, 60
+# A first look shall fail soon; work that is under way waits out what passes: some minutes.
+FIRST_LOOK_TRIES, WORK_TRIES = 2, 10
+_POOL = 32
+_LEAST_BUCKET, _MOST_BUCKET = 3, 63
+
+_MEANINGS = {
+    "NoSuchBucket": "there is no such bucket",
+    "NoSuchKey": "there is no such object",
+    "404": "there is no such object",
+    "NotFound": "there is no such object",
+    "AccessDenied": "access is denied: what these credentials may do does not include it",
+    "AllAccessDisabled": "access is denied: all access to it is disabled",
+    "403": "access is denied: what these credentials may do does not include it",
+    "Forbidden": "access is denied: what these credentials may do does not include it",
+    "ExpiredToken": "the credentials have expired: renew them",
+    "ExpiredTokenException": "the credentials have expired: renew them",
+    "RequestExpired": "the credentials have expired: renew them, or set the clock right",
+    "RequestTimeTooSkewed": "this machine's clock is wrong by more than the server takes",
+    "InvalidAccessKeyId": "the access key is unknown there",
+    "InvalidClientTokenId": "the access key is unknown there",
+    "UnrecognizedClientException": "the access key is unknown there",
+    "InvalidToken": "the session token is not valid",
+    "SignatureDoesNotMatch": "the secret key does not belong to the access key",
+    "InvalidSignatureException": "the secret key does not belong to the access key",
+    "InvalidObjectState": "it is archived: restore it before it can be read",
+    "PreconditionFailed": "it has changed meanwhile",
+    "412": "it has changed meanwhile",
+    "SlowDown": "the server asks to slow down, and went on to",
+    "KMS.NotFoundException": "there is no such KMS key",
+    "KMS.DisabledException": "the KMS key is disabled",
+}
+_ELSEWHERE = (
+    "PermanentRedirect",
+    "301",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsSettings:
+    """Where and as whom AWS is asked: names alone, no secrets.
+
+    Attributes:
+        profile: Of the files that the AWS tools share; "" means the usual one.
+        region: "" means that of the environment or profile.
+        endpoint_url: Another server that speaks S3 (MinIO, a gateway); "" means AWS.
+        kms_key_id: Key that S3 encrypts what is written with; "" means the bucket's own way.
+    """
+
+    profile: str = ""
+    region: str = ""
+    endpoint_url: str = ""
+    kms_key_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Address:
+    """A bucket, and a key or the beginning of keys in it."""
+
+    bucket: str
+    key: str = ""
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.bucket}/{self.key}"
+
+
+def is_s3(text: str) -> bool:
+    """Say whether an input, output or recording lies in S3."""
+    return text.startswith(SCHEME)
+
+
+def parse_address(text: str) -> S3Address:
+    """Return the bucket and key of "s3://bucket/key".
+
+    Raises:
+        ConfigError: It names no bucket.
+    """
+    bucket, _, key = text.removeprefix(SCHEME).partition("/")
+    if not is_s3(text) or not _LEAST_BUCKET <= len(bucket) <= _MOST_BUCKET:
+        raise ConfigError(f"{text!r} names no bucket: write it as s3://bucket/prefix/")
+    return S3Address(bucket, key)
+
+
+class Counter:
+    """Counts how often a request of this process was made again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        """Note that something was asked for `count` times more."""
+        with self._lock:
+            self._count += count
+
+    def take(self) -> int:
+        """Return the count since this was last asked."""
+        with self._lock:
+            count, self._count = self._count, 0
+        return count
+
+
+retries = Counter()
+
+
+# Clients may be shared by threads, and take 30 ms and a megabyte each to make.
+@cache
+def client(service: str, settings: AwsSettings, tries: int = WORK_TRIES) -> Any:  # noqa: ANN401 -- made at run time
+    """Return this process's client of a service ("s3", "rekognition").
+
+    Requests that are throttled, time out or lose their connection are made again, ever later, and
+    slower where the server asks for it (botocore's adaptive mode).
+
+    Args:
+        service: AWS's name of it.
+        settings: Where and as whom.
+        tries: Of each request, the first one included.
+
+    Raises:
+        ConfigError: There is no such profile, no region, or no such address.
+    """
+    # It takes a fifth of a second, and most runs need none of it.
+    import boto3
+    import botocore.config
+    import botocore.exceptions
+
+    config = botocore.config.Config(
+        retries={"mode": "adaptive", "total_max_attempts": tries},
+        connect_timeout=_CONNECT_S,
+        read_timeout=_READ_S,
+        max_pool_connections=_POOL,
+        user_agent_extra="footfall",
+        # Servers that only speak S3 may not know newer checksums.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    try:
+        session = boto3.Session(
+            profile_name=settings.profile or None, region_name=settings.region or None
+        )
+        region = session.region_name or ("us-east-1" if service == "s3" else None)
+        made = session.client(
+            service, region_name=region, endpoint_url=settings.endpoint_url or None, config=config
+        )
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
+        raise ConfigError(f"AWS: {_one_line(error)}") from error
+    made.meta.events.register("after-call", _count_retries)
+    return made
+
+
+def _count_retries(parsed: dict[str, Any], **_: object) -> None:
+    retries.add(int(parsed.get("ResponseMetadata", {}).get("RetryAttempts", 0)))
+
+
+@contextmanager
+def explained(what: str, raised: type[FootfallError]) -> Iterator[None]:
+    """Turn what AWS refuses in the `with` block into an error of one clear line.
+
+    Args:
+        what: What was asked for, as the line begins.
+        raised: The error's class.
+    """
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError, Boto3Error) as error:
+        raise raised(f"{what}: {explain(error)}") from error
+
+
+def explain(error: Exception) -> str:
+    """Return what an error of boto3 means, in one line."""
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    code = str(response.get("Error", {}).get("Code", ""))
+    if code in _ELSEWHERE:
+        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        region = headers.get("x-amz-bucket-region") or response["Error"].get("Region")
+        there = f"it is in {region}" if region else "it is in another region"
+        return f"{there}: give that one with --aws-region"
+    if code in _MEANINGS:
+        return f"{_MEANINGS[code]} ({code})"
+    name = type(error).__name__
+    if name == "NoCredentialsError":
+        return "no credentials: set AWS_PROFILE or the AWS_ variables, or give the machine a role"
+    if name in ("EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError"):
+        return f"the server does not answer: {_one_line(error)}"
+    return _one_line(error)
+
+
+def is_gone(error: Exception) -> bool:
+    """Say whether an error of boto3 means that there is no such object."""
+    return _code(error) in ("NoSuchKey", "404", "NotFound")
+
+
+def has_changed(error: Exception) -> bool:
+    """Say whether a request was refused because the object is another than it named."""
+    return _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
+
+
+def _code(error: Exception) -> str:
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
