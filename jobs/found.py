@@ -29,12 +29,14 @@ class Survey:
         found: Oldest first.
         uris: The addresses of all recordings that were looked at.
         identities: What tells that a recording has changed, by its address.
+        storage_classes: How many of the recordings S3 keeps in each of its classes.
     """
 
     found: tuple[Found, ...]
     failures: tuple[Failure, ...]
     identities: Mapping[str, str] = field(default_factory=dict)
     uris: tuple[str, ...] = ()
+    storage_classes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def wanted(self) -> list[Found]:

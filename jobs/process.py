@@ -22,6 +22,7 @@ from jobs.settings import (
 )
 from pipeline.errors import ConfigError, SourceError
 from pipeline.probe_pool import probe_all
+from pipeline.records import Listed
 
 __all__ = [
     "Camera",
@@ -131,7 +132,7 @@ def _existing_track(video: str, track_index: int | None) -> int:
     """
     if not Path(video).exists():
         raise SourceError(f"{video!r}: there is no such video", source_uri=video)
-    (found,) = probe_all([str(Path(video).absolute())])
+    (found,) = probe_all([Listed(source_uri=str(Path(video).absolute()))])
     if isinstance(found, SourceError):
         raise SourceError(f"{video!r} {found}", source_uri=video) from found
     numbers = [track.video_track for track in found.video_tracks]

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.supervisor import FailureLimit
+from pipeline.aws import AwsSettings
 from pipeline.backend import PRECISIONS
+from pipeline.cache import DEFAULT_CACHE_GB, CacheSettings
 from pipeline.errors import ConfigError
 from pipeline.faults import VARIABLE, Fault, parse_fault
 from pipeline.letterbox import NETWORK_STRIDE_PX
@@ -84,6 +86,12 @@ class JobSettings:
         0.0, "rows a second of each track in the refined log; 0 means every frame", "HZ"
     )
     count_interval_s: float = option(60.0, "length of an interval of the table of counts", "S")
+    profile: str = option("", "AWS profile: whose credentials S3 is read and written with")
+    region: str = option("", "AWS region, if neither profile nor environment says")
+    endpoint_url: str = option("", "a server other than AWS that speaks S3", "URL")
+    cache_gb: float = option(
+        DEFAULT_CACHE_GB, "what recordings of S3 may take of a node's disk at once", "GB"
+    )
     trust_weights: bool = option(False, "load weights of unknown hash: runs the code in them")
     track: TrackSettings = field(default_factory=TrackSettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
@@ -111,6 +119,8 @@ class JobSettings:
             )
         if not self.part_mb > 0:
             raise ConfigError(f"part_mb = {self.part_mb}: it is more than 0")
+        if not self.cache_gb > 0:
+            raise ConfigError(f"cache_gb = {self.cache_gb}: it is more than 0")
         if not 0 <= self.movement_hz < math.inf:
             raise ConfigError(f"movement_hz = {self.movement_hz}: it is 0 or more")
         if not 0 < self.count_interval_s < math.inf:
@@ -128,6 +138,16 @@ class JobSettings:
             raise ConfigError(
                 "overwrite and shard contradict each other: n drivers would remove each other's results"
             )
+
+    @property
+    def aws(self) -> AwsSettings:
+        """Where and as whom AWS is asked."""
+        return AwsSettings(profile=self.profile, region=self.region, endpoint_url=self.endpoint_url)
+
+    @property
+    def cache(self) -> CacheSettings:
+        """How recordings of S3 come to a node's disk."""
+        return CacheSettings(aws=self.aws, most_bytes=self.cache_gb * 1e9)
 
     @property
     def output_path(self) -> Path:

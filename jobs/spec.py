@@ -241,11 +241,12 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
     )
     return DataflowSpec(
         tails=tails,
-        demux=DemuxSettings(carried_bytes=memory.carried_bytes),
+        demux=DemuxSettings(carried_bytes=memory.carried_bytes, cache=settings.cache),
         decode=DecodeSettings(
             batch_size=memory.batch_size,
             ahead_bytes=memory.ahead_bytes,
             row_bytes=memory.row_bytes,
+            cache=settings.cache,
             fault=settings.fault,
         ),
         detect=DetectSettings(

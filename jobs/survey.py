@@ -6,8 +6,8 @@
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,7 +18,6 @@ from pipeline.cameras import CameraRule, read_cameras, short_names, zone
 from pipeline.discover import find_recordings, find_starts
 from pipeline.errors import ConfigError, SourceError
 from pipeline.floor import Points
-from pipeline.identity import recording_identity
 from pipeline.letterbox import fit
 from pipeline.probe_pool import probe_all
 from pipeline.records import Failure, Footage, FootageKey, Recording, VideoTrack
@@ -42,15 +41,17 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
     Raises:
         ConfigError: An input, a camera or a video track is not there, or a name tells no time.
     """
-    uris = find_recordings(settings.input)
+    listed = find_recordings(settings.input, settings.aws)
     told = _Told(
         rules=read_cameras(settings.cameras) if settings.cameras else (),
-        starts=find_starts(settings.input),
+        starts=find_starts(settings.input, settings.aws),
         committed=committed or {},
     )
-    probed = list(zip(uris, probe_all(uris), strict=True))
+    probed = list(zip(listed, probe_all(listed, aws=settings.aws), strict=True))
     recordings = [item for _, item in probed if isinstance(item, Recording)]
-    failures = [_unreadable(uri, item) for uri, item in probed if isinstance(item, SourceError)]
+    failures = [
+        _unreadable(each.source_uri, item) for each, item in probed if isinstance(item, SourceError)
+    ]
     failures += _bad_tracks(settings, recordings)
     failures += _check_tracks(settings, recordings)
     names = short_names([recording.source_uri for recording in recordings])
@@ -63,8 +64,9 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
         found=tuple(shared(settings, limited(settings, found))),
         # Whose they are is not known: the first shard tells of them.
         failures=tuple(failures) if settings.shard_of[0] == 0 else (),
-        identities=_identities(recordings),
-        uris=tuple(uris),
+        identities={recording.source_uri: recording.identity for recording in recordings},
+        uris=tuple(each.source_uri for each in listed),
+        storage_classes=Counter(each.storage_class for each in listed if each.storage_class),
     )
 
 
@@ -94,15 +96,6 @@ class _Told:
             return in_utc, 0.0 if listed.microsecond else 1.0
         moment = rule.began(recording.source_uri, recording.created) if rule else None
         return moment, rule.resolution_s if rule and moment else 0.0
-
-
-def _identities(recordings: Sequence[Recording]) -> dict[str, str]:
-    identities = {}
-    for recording in recordings:
-        # One that has gone since it was probed will be a failure when it is read.
-        with suppress(FileNotFoundError):
-            identities[recording.source_uri] = recording_identity(recording.source_uri)
-    return identities
 
 
 def printable_uri(source_uri: str) -> str:
@@ -209,6 +202,8 @@ def _describe(
         window=window,
         stride=_stride(settings, track),
         masks=_masks(rule, track) if rule and not skipped else (),
+        version=recording.version,
+        size_bytes=recording.size_bytes,
         container_hides_negative="mp4" in recording.container,
     )
     return Found(footage=footage, recording=recording, skipped=skipped)

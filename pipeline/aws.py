@@ -5,7 +5,7 @@ profile, role), which renew them when they expire; what travels are names: profi
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -40,7 +40,6 @@ _MEANINGS = {
     "InvalidToken": "the session token is not valid",
     "SignatureDoesNotMatch": "the secret key does not belong to the access key",
     "InvalidSignatureException": "the secret key does not belong to the access key",
-    "InvalidObjectState": "it is archived: restore it before it can be read",
     "PreconditionFailed": "it has changed meanwhile",
     "412": "it has changed meanwhile",
     "SlowDown": "the server asks to slow down, and went on to",
@@ -172,12 +171,12 @@ def _count_retries(parsed: dict[str, Any], **_: object) -> None:
 
 
 @contextmanager
-def explained(what: str, raised: type[FootfallError]) -> Iterator[None]:
+def explained(what: str, raised: Callable[[str], FootfallError]) -> Iterator[None]:
     """Turn what AWS refuses in the `with` block into an error of one clear line.
 
     Args:
         what: What was asked for, as the line begins.
-        raised: The error's class.
+        raised: Makes the error of it.
     """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -196,7 +195,10 @@ def explain(error: Exception) -> str:
         headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         region = headers.get("x-amz-bucket-region") or response["Error"].get("Region")
         there = f"it is in {region}" if region else "it is in another region"
-        return f"{there}: give that one with --aws-region"
+        return f"{there}: give that one with --region"
+    if code == "InvalidObjectState":
+        storage_class = response["Error"].get("StorageClass", "an archive class")
+        return f"it is archived ({storage_class}): restore it in S3, then `footfall retry`"
     if code in _MEANINGS:
         return f"{_MEANINGS[code]} ({code})"
     name = type(error).__name__
@@ -212,8 +214,8 @@ def is_gone(error: Exception) -> bool:
     return _code(error) in ("NoSuchKey", "404", "NotFound")
 
 
-def has_changed(error: Exception) -> bool:
-    """Say whether a request was refused because the object is another than it named."""
+def is_taken(error: Exception) -> bool:
+    """Say whether a write was refused because the object is there, or another than it named."""
     return _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
 
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 import av
 import numpy as np
 
+from pipeline.cache import CacheSettings
 from pipeline.cut_progress import Progress
 from pipeline.ffmpeg import LONGEST_S, Stream, VideoPacket, seconds
 from pipeline.keyframes import decodes_alone, nal_length_size
@@ -41,10 +42,12 @@ class DemuxSettings:
     Attributes:
         segment_frames: A segment ends at the first keyframe after so many frames.
         carried_bytes: A longer run is not carried; decode reads it from the recording itself.
+        cache: How recordings of S3 come to this node.
     """
 
     segment_frames: int = 100
     carried_bytes: int = 32 << 20
+    cache: CacheSettings = field(default_factory=CacheSettings)
 
 
 @dataclass(slots=True)

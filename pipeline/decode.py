@@ -14,11 +14,12 @@ is decoded again is split as it was before.
 
 import resource
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache import CacheSettings
 from pipeline.decoders import Decoder, DecordDecoder, Frame, PyavDecoder
 from pipeline.errors import SourceError
 from pipeline.faults import Fault
@@ -40,12 +41,14 @@ class DecodeSettings:
         ahead_bytes: Decoded frames that decord may hold, since it decodes ahead without bound.
         row_bytes: Pixels of a segment's batches lie side by side in memory up to this size, so that
             they may travel together without being copied; those of one batch always do.
+        cache: How recordings of S3 come to this node.
         fault: A fault to be struck by, for tests.
     """
 
     batch_size: int = 10
     ahead_bytes: int = 160 << 20
     row_bytes: int = 0
+    cache: CacheSettings = field(default_factory=CacheSettings)
     fault: Fault | None = None
 
 
@@ -79,7 +82,7 @@ def decode(segment: Segment, settings: DecodeSettings) -> Iterator[FrameBatch]:
     """
     if settings.fault:
         settings.fault.strike("decode", segment.footage.track.video_track, segment.index)
-    pyav = PyavDecoder()
+    pyav = PyavDecoder(settings.cache)
     decoders: list[Decoder] = [pyav]
     if suits_decord(segment, settings):
         decoders.insert(0, DecordDecoder())

@@ -22,6 +22,7 @@ import av.filter
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache import CacheSettings, on_disk
 from pipeline.errors import SourceError
 from pipeline.ffmpeg import DECODER_LIMITS, VideoPacket, copy_video_tracks, seconds
 from pipeline.records import Footage, Segment
@@ -164,13 +165,15 @@ class PyavDecoder:
     Of a picture that is not wanted it decodes what others refer to, and scales nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cache: CacheSettings | None = None) -> None:
+        """Begin; `cache` is where recordings of S3 are, for segments that are not carried."""
         self.first_error = ""
+        self._cache = cache or CacheSettings()
 
     def frames(self, segment: Segment) -> Iterator[Frame]:
         """Yield the frames that decode; `first_error` then tells what was wrong with the others."""
         rows = {pts_s: row for row, pts_s in enumerate(segment.pts_s.tolist())}
-        with _packets(segment) as (stream, packets):
+        with _packets(segment, self._cache) as (stream, packets):
             stream.codec_context.thread_count = 1
             stream.codec_context.options = DECODER_LIMITS
             if not self._opened(stream):
@@ -212,7 +215,7 @@ def _time(packet: VideoPacket, stream: av.VideoStream) -> float:
 
 @contextmanager
 def _packets(
-    segment: Segment,
+    segment: Segment, cache: CacheSettings
 ) -> Iterator[tuple[av.VideoStream, Iterator[VideoPacket | None]]]:
     """Open a segment: its stream, and its packets with a None behind them to flush the decoder."""
     if not segment.in_place:
@@ -220,7 +223,10 @@ def _packets(
             stream = container.streams.video[0]
             yield stream, _until_flush(container.demux(stream), 0, segment.packets)
         return
-    with copy_video_tracks(segment.footage.source_uri, [segment.footage.track]) as copy:
+    with (
+        on_disk(segment.footage, cache) as path,
+        copy_video_tracks(path, [segment.footage.track]) as copy,
+    ):
         stream = copy.container.streams.video[0]
         first = segment.first_packet
         reorders = stream.codec_context.has_b_frames

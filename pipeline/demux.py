@@ -14,10 +14,12 @@ How ffmpeg is run and what its death means is in `ffmpeg`; decoding is in `decod
 
 import subprocess
 from collections.abc import Container, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import av
 
+from pipeline.cache import let_go, on_disk
 from pipeline.cut_progress import Progress
 from pipeline.cutter import Cutter, DemuxSettings
 from pipeline.errors import FfmpegError, SourceError
@@ -49,21 +51,46 @@ def cut(
         What cannot be read is in its failures; nothing is raised for bad footage.
     """
     tracks = [Progress(footage, done.get(footage.key, ())) for footage in footages]
+    is_read_again = False
     for attempt in range(1, MOST_ATTEMPTS + 1):
-        error = yield from _attempt(tracks, settings, last=attempt == MOST_ATTEMPTS)
+        cutting = _Kept(_attempt(tracks, settings, last=attempt == MOST_ATTEMPTS))
+        for segment in cutting:
+            is_read_again |= segment.in_place
+            yield segment
+        error = cutting.error
         if not _was_killed(error):
             break
+    if not is_read_again:
+        let_go(footages[0], settings.cache)
     for track in tracks:
         yield track.end(error, attempt)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A generator in a `for` loop, and what it returned.
+
+    Attributes:
+        error: What was wrong, once the loop is through.
+    """
+
+    generator: Generator[Segment, None, Exception | None]
+    error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Segment]:
+        self.error = yield from self.generator
 
 
 def _attempt(
     tracks: Sequence[Progress], settings: DemuxSettings, *, last: bool
 ) -> Generator[Segment, None, Exception | None]:
     """Run one ffmpeg; yield segments that were not given yet, return what was wrong, if anything."""
-    source_uri = tracks[0].footage.source_uri
+    footage = tracks[0].footage
     try:
-        with copy_video_tracks(source_uri, [track.footage.track for track in tracks]) as stream:
+        with (
+            on_disk(footage, settings.cache) as path,
+            copy_video_tracks(path, [track.footage.track for track in tracks]) as stream,
+        ):
             cutters = [Cutter(track, stream, i, settings) for i, track in enumerate(tracks)]
             broken_off = yield from _read(stream, cutters)
             error = _end(stream, broken_off)

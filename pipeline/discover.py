@@ -1,16 +1,22 @@
-"""Which recordings are meant: files, folders, globs and manifests become a list of paths.
+"""Which recordings are meant: files, folders, globs and manifests become a list of addresses.
 
-Nothing is opened here but folders and manifests; what the recordings hold is for `probe`.
+Each may lie on a disk or in S3. Nothing is opened here but folders and manifests; what the recordings
+hold is for `probe`.
 """
 
 import csv
+import io
 import os
+import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from glob import glob, has_magic
 from pathlib import Path
 
+from pipeline.aws import AwsSettings, S3Address, is_s3, parse_address
 from pipeline.errors import ConfigError
+from pipeline.records import Listed
+from pipeline.s3 import find_object, glob_objects, is_pattern, list_objects, read_object
 
 VIDEO_SUFFIXES = frozenset(
     {
@@ -23,59 +29,120 @@ MANIFEST_COLUMN = "source_uri"
 START_COLUMN = "start_time"
 
 
-def find_recordings(inputs: Sequence[str]) -> list[str]:
-    """Return the absolute paths of the recordings that `inputs` name, each once, sorted by path.
+def find_recordings(inputs: Sequence[str], aws: AwsSettings | None = None) -> list[Listed]:
+    """Return the recordings that `inputs` name, each once, sorted by address; paths are absolute.
 
     Args:
-        inputs: Paths of files, folders (searched for video files), globs, and manifests: `.csv`
-            files with a column `source_uri`, and perhaps `start_time`, or with one path a line.
+        inputs: Files, folders (searched for video files), globs, and manifests: `.csv` files with a
+            column `source_uri`, and perhaps `start_time`, or with one path a line. Each is a path, or
+            in S3: s3://bucket/prefix/.
+        aws: How S3 is read.
 
     Raises:
         ConfigError: An input does not exist, or names no recording.
     """
     if not inputs:
         raise ConfigError("no input: give --input a file, a folder, a glob or a manifest .csv")
-    # Not resolved: a link's own name tells the camera and the time.
-    found = {os.path.abspath(path) for given in inputs for path in _expand(given)}  # noqa: PTH100
-    return sorted(found)
+    how = aws or AwsSettings()
+    found: dict[str, Listed] = {}
+    for given in inputs:
+        for listed in _expand(given, how):
+            # What a listing tells counts more than a manifest's bare name.
+            if not found.get(listed.source_uri, listed).version:
+                found[listed.source_uri] = listed
+            found.setdefault(listed.source_uri, listed)
+    return [found[uri] for uri in sorted(found)]
 
 
-def find_starts(inputs: Sequence[str]) -> dict[str, datetime]:
-    """Return when recordings began, by path, as manifests among `inputs` tell it.
+def find_starts(inputs: Sequence[str], aws: AwsSettings | None = None) -> dict[str, datetime]:
+    """Return when recordings began, by address, as manifests among `inputs` tell it.
 
     Raises:
         ConfigError: A manifest cannot be read, or a time in it is none.
     """
-    starts = {}
-    for given in inputs:
-        path = Path(given)
-        if path.suffix.lower() == ".csv" and path.is_file():
-            for recording, told in _read_manifest(path):
-                if told:
-                    own = os.path.abspath(path.parent / recording)  # noqa: PTH100
-                    starts[own] = _moment(path, recording, told)
-    return starts
+    how = aws or AwsSettings()
+    return {
+        _named_in(given, recording): _moment(given, recording, told)
+        for given in inputs
+        if _is_manifest(given)
+        for recording, told in _read_manifest(given, how)
+        if told
+    }
 
 
-def _moment(manifest: Path, recording: str, told: str) -> datetime:
+def _is_manifest(given: str) -> bool:
+    return given.lower().endswith(".csv") and (is_s3(given) or Path(given).is_file())
+
+
+def _named_in(manifest: str, recording: str) -> str:
+    """Return the address of what a manifest names: relative to where it lies itself."""
+    if is_s3(recording):
+        return recording
+    if is_s3(manifest) and not recording.startswith("/"):
+        address = parse_address(manifest)
+        key = posixpath.join(posixpath.dirname(address.key), recording)
+        return str(S3Address(address.bucket, posixpath.normpath(key)))
+    # Not resolved: a link's own name tells the camera and the time.
+    return os.path.abspath(Path(manifest).parent / recording)  # noqa: PTH100
+
+
+def _moment(manifest: str, recording: str, told: str) -> datetime:
     try:
         moment = datetime.fromisoformat(told)
     except ValueError as error:
         raise ConfigError(
-            f"manifest {str(manifest)!r}: {START_COLUMN} {told!r} of {recording!r}: write it as "
+            f"manifest {manifest!r}: {START_COLUMN} {told!r} of {recording!r}: write it as "
             "2026-01-15T09:00:00, or with its zone as 2026-01-15T09:00:00+01:00"
         ) from error
     return moment
 
 
-def _expand(given: str) -> Iterable[str]:
+def _expand(given: str, aws: AwsSettings) -> Iterable[Listed]:
+    if _is_manifest(given):
+        # A recording that a manifest names and that is not there is a failure of that recording.
+        return [Listed(source_uri=_named_in(given, name)) for name, _ in _read_manifest(given, aws)]
+    if is_s3(given):
+        return _in_s3(given, aws)
+    # Not resolved: a link's own name tells the camera and the time.
+    return [Listed(source_uri=os.path.abspath(path)) for path in _on_disk(given)]  # noqa: PTH100
+
+
+def _in_s3(given: str, aws: AwsSettings) -> list[Listed]:
+    """Return what a key, a prefix or a glob of keys names."""
+    address = parse_address(given)
+    if is_pattern(address):
+        if matches := list(glob_objects(address, aws)):
+            return matches
+        raise ConfigError(f"input {given!r}: the pattern matches no object")
+    if address.key and not address.key.endswith("/"):
+        if exact := find_object(address, aws):
+            return [exact]
+        # As with folders, the last "/" may be left out.
+        address = S3Address(address.bucket, address.key + "/")
+    found = list(list_objects(address, aws))
+    if not found:
+        raise ConfigError(f"input {given!r}: there is no such object, and no key begins so")
+    named = [
+        each
+        for each in found
+        if posixpath.splitext(each.source_uri)[1].lower() in VIDEO_SUFFIXES and each.size_bytes
+    ]
+    if not named:
+        raise ConfigError(
+            f"input {given!r}: of {len(found)} objects none is a video file "
+            f"({' '.join(sorted(VIDEO_SUFFIXES))})"
+        )
+    return named
+
+
+def _on_disk(given: str) -> Iterable[str]:
     if "://" in given:
-        raise ConfigError(f"input {given!r}: only local paths are read so far, no addresses")
+        raise ConfigError(f"input {given!r}: only paths and s3:// addresses are read")
     path = Path(given)
     if path.is_dir():
         return _search(path)
     if path.exists():
-        return _manifest(path) if path.suffix.lower() == ".csv" else [given]
+        return [given]
     if has_magic(given):
         matches = [match for match in glob(given, recursive=True) if not Path(match).is_dir()]  # noqa: PTH207 -- a pattern may be absolute
         if matches:
@@ -98,21 +165,16 @@ def _search(folder: Path) -> list[str]:
     return files
 
 
-def _manifest(path: Path) -> list[str]:
-    """Read the recordings of a manifest; relative paths in it start at its folder."""
-    # A recording that a manifest names and that is not there is a failure of that recording.
-    return [str(path.parent / recording) for recording, _ in _read_manifest(path)]
-
-
-def _read_manifest(path: Path) -> list[tuple[str, str]]:
+def _read_manifest(given: str, aws: AwsSettings) -> list[tuple[str, str]]:
     """Return the recordings of a manifest, each with its start time, or ""."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
+        content = read_object(given, aws) if is_s3(given) else Path(given).read_bytes()
+        with io.StringIO(content.decode("utf-8-sig"), newline="") as lines:
             recordings = list(_rows(csv.reader(lines)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"manifest {str(path)!r}: {error}") from error
+        raise ConfigError(f"manifest {given!r}: {error}") from error
     if not recordings:
-        raise ConfigError(f"manifest {str(path)!r} names no recording")
+        raise ConfigError(f"manifest {given!r} names no recording")
     return recordings
 
 

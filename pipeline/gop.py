@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import av
 
 # Of a recording: a minute of most cameras, or some seconds of very good ones.
-_MOST_BYTES = 24 << 20
+MOST_BYTES = 24 << 20
 _MOST_PACKETS = 4000
 
 
@@ -31,9 +31,17 @@ class Gop:
 
 
 def longest_gops(
-    container: av.container.InputContainer, streams: Sequence[av.VideoStream]
+    container: av.container.InputContainer,
+    streams: Sequence[av.VideoStream],
+    most_bytes: int = MOST_BYTES,
 ) -> list[Gop]:
-    """Return the longest group of pictures of each stream, in their order."""
+    """Return the longest group of pictures of each stream, in their order.
+
+    Args:
+        container: The recording.
+        streams: Of it.
+        most_bytes: What may be read, where no index tells.
+    """
     indexed = [_of_index(stream) for stream in streams]
     if all(gop.frames for gop in indexed):
         return indexed
@@ -41,7 +49,7 @@ def longest_gops(
     # What is damaged is for decoding to say; what came before it counts.
     with suppress(av.error.FFmpegError):
         container.seek(0)
-        for packet in _first_packets(container, streams):
+        for packet in _first_packets(container, streams, most_bytes):
             counters[packet.stream.index].add(is_keyframe=packet.is_keyframe, size=packet.size)
     return [counters[stream.index].longest() for stream in streams]
 
@@ -55,14 +63,16 @@ def _of_index(stream: av.VideoStream) -> Gop:
 
 
 def _first_packets(
-    container: av.container.InputContainer, streams: Sequence[av.VideoStream]
+    container: av.container.InputContainer,
+    streams: Sequence[av.VideoStream],
+    most_bytes: int,
 ) -> Iterator["av.Packet[av.stream.Stream]"]:
     read_bytes = 0
     for count, packet in enumerate(container.demux(*streams)):
         if packet.size:
             yield packet
         read_bytes += packet.size
-        if read_bytes > _MOST_BYTES or count > _MOST_PACKETS:
+        if read_bytes > most_bytes or count > _MOST_PACKETS:
             return
 
 

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pipeline.letterbox import fit
@@ -19,16 +18,6 @@ from pipeline.tables import SCHEMA_VERSION
 _ID_DIGITS = 20
 # What `replay` needs to know of footage; how it is cut and scaled is over by then.
 _PLAIN_IMAGE_PX = 32
-
-
-def recording_identity(source_uri: str) -> str:
-    """Return what tells that a recording has changed: its size, and when it was written.
-
-    Raises:
-        OSError: It is gone.
-    """
-    status = Path(source_uri).stat()
-    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def evidence_id(footage: Footage, recording: str, settings_hash: str) -> str:

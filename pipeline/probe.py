@@ -14,38 +14,69 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 import av
 
 from pipeline.errors import SourceError
 from pipeline.ffmpeg import DECODER_LIMITS, FORMATS, LONGEST_S, MAX_PIXELS, MAX_STREAMS
-from pipeline.gop import longest_gops
+from pipeline.gop import MOST_BYTES, longest_gops
 from pipeline.records import Recording, VideoTrack
 
 FASTEST_FPS = 10_000
 # No codec and container together take less for a frame.
 _LEAST_FRAME_BYTES = 4
 _LONGEST_TIME = 40
+_REMOTE_BUFFER_BYTES = 64 << 10
+# A few seconds of most cameras: each byte is fetched to be looked at once.
+_REMOTE_GOP_BYTES = 2 << 20
 _UNSET_YEAR = 1970
 # Containers that can say how a frame is to be turned.
 ROTATING_FORMATS = ("mov", "matroska")
 
 
-def probe(source_uri: str) -> Recording:
+class RemoteFile(Protocol):
+    """A recording that lies elsewhere, as PyAV reads it.
+
+    Attributes:
+        size_bytes: Of it.
+    """
+
+    size_bytes: int
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes from where it stands; b"" at the end."""
+        ...
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Go somewhere; return where it stands."""
+        ...
+
+
+def probe(source_uri: str, remote: RemoteFile | None = None) -> Recording:
     """Return what the container says of a recording.
+
+    Args:
+        source_uri: Its address; a path, if not `remote`.
+        remote: Reads it, if it is not on a disk.
 
     Raises:
         SourceError: It is missing, no regular file, empty, no footage, or has no video track that
             can be read.
     """
-    size_bytes = _size(source_uri)
+    size_bytes, version = (remote.size_bytes, "") if remote else _stat(source_uri)
+    if size_bytes == 0:
+        raise SourceError("is empty: 0 bytes", source_uri=source_uri)
     try:
-        with open_recording(source_uri) as container:
-            tracks, bad = _video_tracks(container, source_uri, size_bytes)
+        with open_recording(source_uri, remote) as container:
+            tracks, bad = _video_tracks(
+                container, source_uri, size_bytes, is_remote=remote is not None
+            )
             return Recording(
                 source_uri=source_uri,
                 container=container.format.name,
                 size_bytes=size_bytes,
+                version=version,
                 video_tracks=tracks,
                 origin_s=(container.start_time or 0) / av.time_base,
                 created=_created(container),
@@ -58,7 +89,9 @@ def probe(source_uri: str) -> Recording:
         raise SourceError(f"cannot be read as footage: {reason}", source_uri=source_uri) from error
 
 
-def open_recording(source_uri: str) -> av.container.InputContainer:
+def open_recording(
+    source_uri: str, remote: RemoteFile | None = None
+) -> av.container.InputContainer:
     """Open a recording for PyAV to read, within bounds; raises what PyAV raises."""
     options = {
         "protocol_whitelist": "file",
@@ -66,6 +99,8 @@ def open_recording(source_uri: str) -> av.container.InputContainer:
         "max_streams": str(MAX_STREAMS),
         **DECODER_LIMITS,
     }
+    if remote is not None:
+        return av.open(remote, "r", options=options, buffer_size=_REMOTE_BUFFER_BYTES)
     # The prefix keeps a name like "concat:a|b" from being read as a protocol.
     return av.open(f"file:{source_uri}", options=options, timeout=30)
 
@@ -76,7 +111,8 @@ def video_streams(container: av.container.InputContainer) -> list[av.VideoStream
     return [s for s in container.streams.video if not s.disposition & pictures]
 
 
-def _size(source_uri: str) -> int:
+def _stat(source_uri: str) -> tuple[int, str]:
+    """Return a file's size, and when it was written."""
     if not source_uri.isascii() and source_uri != os.fsdecode(source_uri.encode(errors="replace")):
         raise SourceError("has a name that is not UTF-8: rename it", source_uri=source_uri)
     try:
@@ -86,13 +122,11 @@ def _size(source_uri: str) -> int:
         raise SourceError(reason, source_uri=source_uri) from error
     if not stat.S_ISREG(status.st_mode):
         raise SourceError("is no regular file", source_uri=source_uri)
-    if status.st_size == 0:
-        raise SourceError("is empty: 0 bytes", source_uri=source_uri)
-    return status.st_size
+    return status.st_size, str(status.st_mtime_ns)
 
 
 def _video_tracks(
-    container: av.container.InputContainer, source_uri: str, size_bytes: int
+    container: av.container.InputContainer, source_uri: str, size_bytes: int, *, is_remote: bool
 ) -> tuple[tuple[VideoTrack, ...], list[tuple[int, str]]]:
     """Return the video tracks that can be read; of the others, their number and what is wrong."""
     streams = video_streams(container)
@@ -109,7 +143,8 @@ def _video_tracks(
             bad.append((number, str(error)))
     if not tracks:
         raise ValueError("; ".join(reason for _, reason in bad))
-    gops = longest_gops(container, [streams[number] for number in tracks])
+    wanted = [streams[number] for number in tracks]
+    gops = longest_gops(container, wanted, _REMOTE_GOP_BYTES if is_remote else MOST_BYTES)
     return tuple(
         replace(track, gop_frames=gop.frames, gop_bytes=gop.bytes)
         for track, gop in zip(tracks.values(), gops, strict=True)

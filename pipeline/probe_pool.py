@@ -1,36 +1,45 @@
 """Probe many recordings in child processes: a header that kills a library, or hangs it, costs a child.
 
-    a thread of ours   ── path, JSON ──>   its child: `probe`, in bounded memory and time
+    a thread of ours   ── address, JSON ──>   its child: `probe`, in bounded memory and time
                        <── recording, or what is wrong with it, JSON ──
 
+    of one in S3       <── which bytes it needs, JSON ──
+                       ── the bytes ──>
+
 JSON and not pickle: a child that a header took over shall not run code here. For the same reason a
-child gets none of our environment. What is found out about a recording is for `probe`.
+child gets none of our environment: what lies in S3 is read for it. What is found out
+about a recording is for `probe`.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from pipeline.aws import AwsSettings, is_s3
 from pipeline.complaints import StderrLog
 from pipeline.errors import FfmpegError, SourceError
 from pipeline.ffmpeg import MAX_MEMORY_BYTES, confine, signal_name
 from pipeline.isolate import bare_environment
-from pipeline.probe import probe
-from pipeline.records import Recording, VideoTrack
+from pipeline.probe import RemoteFile, probe
+from pipeline.ranges import RangeReader
+from pipeline.records import Listed, Recording, VideoTrack
 
 Probed: TypeAlias = Recording | SourceError
 
 # A child costs a quarter of a second of a core to start, a recording a few milliseconds.
 _RECORDINGS_A_CHILD = 32
 _MOST_CHILDREN = 8
+# Beginnings of recordings in S3 that are fetched for each child while it is at another's.
+_FETCHED_AHEAD = 4
 _MOST_ANSWER_BYTES = 1 << 20
 
 
@@ -49,22 +58,28 @@ class ProbeLimits:
     script: str = f"from {__name__} import serve; serve()"
 
 
-def probe_all(source_uris: Sequence[str], limits: ProbeLimits | None = None) -> list[Probed]:
+def probe_all(
+    listed: Sequence[Listed],
+    limits: ProbeLimits | None = None,
+    aws: AwsSettings | None = None,
+) -> list[Probed]:
     """Return what each recording holds, or the error that says why it is not known, in their order.
 
     Args:
-        source_uris: Paths of recordings.
+        listed: The recordings.
         limits: What a child may take.
+        aws: How S3 is read.
     """
-    count = min(_MOST_CHILDREN, 1 + len(source_uris) // _RECORDINGS_A_CHILD)
+    count = min(_MOST_CHILDREN, 1 + len(listed) // _RECORDINGS_A_CHILD)
+    ahead = _FETCHED_AHEAD if any(is_s3(each.source_uri) for each in listed) else 1
     # Children are started when one is needed; None stands for one that is not running.
     idle: SimpleQueue[_Child | None] = SimpleQueue()
     for _ in range(count):
         idle.put(None)
-    with ThreadPoolExecutor(count) as threads:
+    with ThreadPoolExecutor(count * ahead) as threads:
         try:
-            given = repeat(limits or ProbeLimits()), repeat(idle)
-            return list(threads.map(_probe_one, source_uris, *given))
+            given = repeat(limits or ProbeLimits()), repeat(idle), repeat(aws or AwsSettings())
+            return list(threads.map(_probe_one, listed, *given))
         finally:
             threads.shutdown()
             for child in (idle.get() for _ in range(count)):
@@ -72,11 +87,19 @@ def probe_all(source_uris: Sequence[str], limits: ProbeLimits | None = None) -> 
                     child.end()
 
 
-def _probe_one(source_uri: str, limits: ProbeLimits, idle: "SimpleQueue[_Child | None]") -> Probed:
+def _probe_one(
+    listed: Listed, limits: ProbeLimits, idle: "SimpleQueue[_Child | None]", aws: AwsSettings
+) -> Probed:
+    reader = RangeReader(listed, aws) if is_s3(listed.source_uri) else None
+    try:
+        if reader:
+            reader.open()
+    except SourceError as error:
+        return error
     child = idle.get()
     try:
         child = child or _Child(limits)
-        probed = child.ask(source_uri)
+        probed = child.ask(listed.source_uri, reader)
     except _ChildLostError as lost:
         child, probed = None, lost.error
     finally:
@@ -110,26 +133,45 @@ class _Child:
                 pass_fds=[theirs.fileno()],
             )
 
-    def ask(self, source_uri: str) -> Probed:
+    def ask(self, source_uri: str, reader: RangeReader | None = None) -> Probed:
         """Return what the child finds out.
+
+        Args:
+            source_uri: The recording.
+            reader: Reads it, if it lies in S3.
 
         Raises:
             _ChildLostError: It died, or took too long; it is gone.
+            SourceError: It cannot be read.
         """
+        size_bytes = reader.listed.size_bytes if reader else None
         try:
-            self._pipe.send_bytes(json.dumps(source_uri).encode())
-            if not self._pipe.poll(self._limits.recording_s):
-                self.end()
-                reason = f"cannot be read as footage within {self._limits.recording_s:g} s"
-                raise _ChildLostError(SourceError(reason, source_uri=source_uri))
-            answer = json.loads(self._pipe.recv_bytes(_MOST_ANSWER_BYTES))
+            self._pipe.send_bytes(json.dumps([source_uri, size_bytes]).encode())
+            answer = self._answer(source_uri)
+            while "read" in answer and reader:
+                offset, length = answer["read"]
+                self._pipe.send_bytes(reader.read(int(offset), int(length)))
+                answer = self._answer(source_uri)
+        except SourceError as error:
+            # The child waits for bytes that do not come.
+            self.end()
+            raise _ChildLostError(error) from error
         except (EOFError, OSError, ValueError) as error:
             raise _ChildLostError(self._death(source_uri)) from error
         if "error" in answer:
             return SourceError(answer["error"], source_uri=source_uri)
         tracks = tuple(VideoTrack(**track) for track in answer.pop("video_tracks"))
         bad = tuple((int(number), str(why)) for number, why in answer.pop("bad_video_tracks"))
-        return Recording(**answer, video_tracks=tracks, bad_video_tracks=bad)
+        found = Recording(**answer, video_tracks=tracks, bad_video_tracks=bad)
+        return replace(found, version=reader.listed.version) if reader else found
+
+    def _answer(self, source_uri: str) -> dict[str, Any]:
+        if not self._pipe.poll(self._limits.recording_s):
+            self.end()
+            reason = f"cannot be read as footage within {self._limits.recording_s:g} s"
+            raise _ChildLostError(SourceError(reason, source_uri=source_uri))
+        answer: dict[str, Any] = json.loads(self._pipe.recv_bytes(_MOST_ANSWER_BYTES))
+        return answer
 
     def _death(self, source_uri: str) -> SourceError:
         # It closed its end, or wrote nonsense: of itself it ends within moments, if at all.
@@ -156,17 +198,43 @@ class _Child:
         self._stderr.close()
 
 
-def serve(probe_one: Callable[[str], Recording] = probe) -> None:
+class _FileOfParent:
+    """A recording that the parent reads, as PyAV reads it."""
+
+    def __init__(self, pipe: Connection, size_bytes: int) -> None:
+        self._pipe, self._at = pipe, 0
+        self.size_bytes = size_bytes
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes from where it stands; b"" at the end."""
+        self._pipe.send_bytes(json.dumps({"read": [self._at, size]}).encode())
+        block = self._pipe.recv_bytes()
+        self._at += len(block)
+        return block
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go somewhere; return where it stands."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size_bytes}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        """Return where it stands."""
+        return self._at
+
+
+def serve(probe_one: Callable[[str, RemoteFile | None], Recording] = probe) -> None:
     """Be the child: probe the recordings that come, until the pipe is closed."""
     confine(int(sys.argv[2]))
     pipe = Connection(int(sys.argv[1]))
     while True:
         try:
-            source_uri = json.loads(pipe.recv_bytes())
+            source_uri, size_bytes = json.loads(pipe.recv_bytes())
         except EOFError:
             return
+        remote = None if size_bytes is None else _FileOfParent(pipe, size_bytes)
         try:
-            answer = asdict(probe_one(source_uri))
+            answer = asdict(probe_one(source_uri, remote))
         except SourceError as error:
             answer = {"error": str(error)}
         except Exception as error:  # noqa: BLE001 -- one bad recording stops nothing

@@ -82,10 +82,27 @@ class VideoTrack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A recording that was named: its address, and what a listing of S3 tells of it already.
+
+    Attributes:
+        size_bytes: 0 if it is not known yet.
+        version: Its ETag; "" if it is not known yet, or not in S3.
+        storage_class: S3's name of it; "" elsewhere.
+    """
+
+    source_uri: str
+    size_bytes: int = 0
+    version: str = ""
+    storage_class: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
     """A file of footage that was probed: its address, size and video tracks.
 
     Attributes:
+        version: What tells that it has changed: when it was written, in ns, or its ETag in S3.
         video_tracks: Those that can be read; their numbers have gaps where others cannot.
         origin_s: The container's time at which it begins.
         created: When it was made, as the container says, in ISO 8601 with its zone; "" if not.
@@ -95,10 +112,16 @@ class Recording:
     source_uri: str
     container: str
     size_bytes: int
+    version: str
     video_tracks: tuple[VideoTrack, ...]
     origin_s: float = 0.0
     created: str = ""
     bad_video_tracks: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """What tells that it has changed, size and all."""
+        return f"{self.size_bytes}-{self.version}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +148,8 @@ class Footage:
         container_hides_negative: Frames before time 0 are not shown (the edit list of an MP4).
         stride: Every how many frames one is looked at, counted in the video track.
         masks: Areas that are painted out, as shares of the upright frame's width and height.
+        version: Of its recording.
+        size_bytes: Of its recording.
         evidence_id: Hash of all that its detections are made from: see `identity`.
     """
 
@@ -139,6 +164,8 @@ class Footage:
     container_hides_negative: bool = False
     stride: int = 1
     masks: tuple[tuple[tuple[float, float], ...], ...] = ()
+    version: str = ""
+    size_bytes: int = 0
     evidence_id: str = ""
 
 

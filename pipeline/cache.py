@@ -1,0 +1,241 @@
+"""Recordings of S3 on a node's disk, for as long as they are read: demuxers seek, and read for minutes.
+
+    FOLDER/room.lock              held while room is looked for
+           NAME.partial           is being fetched; as large as it will be, and locked
+           NAME                   whole; locked, shared, by whoever reads it
+
+NAME is a hash of address and ETag, so that an object that changes is another. All processes of a node
+share the folder. What nobody reads gives way when there is no room, and so does what the dead left.
+"""
+
+import fcntl
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock
+
+from pipeline.aws import AwsSettings, explained, is_s3, parse_address
+from pipeline.errors import SourceError
+from pipeline.records import Footage
+from pipeline.s3 import read_range, source_error
+
+DEFAULT_CACHE_GB = 20.0
+_RANGE_BYTES = 16 << 20
+# A connection gives some 50 MB/s of S3; each holds a piece of it.
+_CONNECTIONS = 8
+_LOOK_AGAIN_S = 0.5
+_PARTIAL = ".partial"
+
+
+def default_folder() -> Path:
+    """Return where recordings lie while they are read: of each user of a machine one folder."""
+    return Path(tempfile.gettempdir(), f"footfall-{os.getuid()}", "recordings")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """How recordings of S3 come to a node's disk.
+
+    Attributes:
+        aws: Where and as whom.
+        most_bytes: What they may take there.
+        folder: Where; the same on every node.
+    """
+
+    aws: AwsSettings = field(default_factory=AwsSettings)
+    most_bytes: float = DEFAULT_CACHE_GB * 1e9
+    folder: Path = field(default_factory=default_folder)
+
+
+@contextmanager
+def on_disk(footage: Footage, settings: CacheSettings) -> Iterator[str]:
+    """Give the path of a footage's recording for as long as the `with` block runs.
+
+    It stays there, for another try or another step, until `let_go`, or until there is no room.
+
+    Raises:
+        SourceError: It is gone, another by now, archived, cannot be read, or is larger than the cache.
+    """
+    if not is_s3(footage.source_uri):
+        yield footage.source_uri
+        return
+    with _Cache(settings).reading(footage) as path:
+        yield str(path)
+
+
+def let_go(footage: Footage, settings: CacheSettings) -> None:
+    """Remove a recording that came from S3, unless somebody reads it just now."""
+    if is_s3(footage.source_uri):
+        _give_way(_Cache(settings).path_of(footage))
+
+
+def forget_recordings(folder: Path) -> int:
+    """Remove what nobody reads any more; return how many bytes that were."""
+    removed = 0
+    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+        removed += _give_way(path)
+    return removed
+
+
+class _Cache:
+    """A node's folder of recordings."""
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self._settings = settings
+        self._folder = settings.folder
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def path_of(self, footage: Footage) -> Path:
+        """Return where a recording lies, if it is there."""
+        about = f"{footage.source_uri} {footage.version}"
+        return self._folder / hashlib.sha256(about.encode()).hexdigest()[:32]
+
+    @contextmanager
+    def reading(self, footage: Footage) -> Iterator[Path]:
+        """Give the path of a recording, fetched if it is not there; nobody removes it meanwhile."""
+        path = self.path_of(footage)
+        while (handle := _shared(path) or self._bring(footage, path)) is None:
+            # There is no room yet, or somebody else is fetching it.
+            time.sleep(_LOOK_AGAIN_S)
+        try:
+            yield path
+        finally:
+            os.close(handle)
+
+    def _bring(self, footage: Footage, path: Path) -> int | None:
+        """Fetch a recording and return a handle that keeps it; None if it has to wait."""
+        partial_path = path.with_name(path.name + _PARTIAL)
+        handle = self._take_room(footage, partial_path)
+        if handle is None:
+            return None
+        try:
+            _fetch(footage, self._settings.aws, handle)
+            partial_path.replace(path)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        except BaseException:
+            partial_path.unlink(missing_ok=True)
+            os.close(handle)
+            raise
+        return handle
+
+    def _take_room(self, footage: Footage, path: Path) -> int | None:
+        """Make the file of a recording, as large as it will be; None if it has to wait.
+
+        Raises:
+            SourceError: It is larger than all of the cache, or the disk has no room.
+        """
+        with FileLock(self._folder / "room.lock"):
+            if self._has_to_wait(footage, path):
+                return None
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.posix_fallocate(handle, 0, footage.size_bytes)
+            except OSError as error:
+                os.close(handle)
+                path.unlink(missing_ok=True)
+                raise SourceError(
+                    f"cannot be read: its {footage.size_bytes / 1e9:.1f} GB find no room in "
+                    f"{str(self._folder)!r}: {error.strerror}",
+                    source_uri=footage.source_uri,
+                ) from error
+            return handle
+
+    def _has_to_wait(self, footage: Footage, own: Path) -> bool:
+        """Say whether a recording must wait; what nobody reads gives way to it.
+
+        Raises:
+            SourceError: It is larger than all of the cache.
+        """
+        if footage.size_bytes > self._settings.most_bytes:
+            raise SourceError(
+                f"cannot be read: it has {footage.size_bytes / 1e9:.1f} GB, and recordings of S3 may "
+                f"take {self._settings.most_bytes / 1e9:.1f} GB of a node's disk: raise --cache-gb",
+                source_uri=footage.source_uri,
+            )
+        if own.exists() and not _give_way(own):
+            return True
+        there = sorted(self._folder.glob("[0-9a-f]*"), key=_age)
+        over = sum(map(_size, there)) + footage.size_bytes - self._settings.most_bytes
+        for path in there:
+            if over <= 0:
+                break
+            over -= _give_way(path)
+        return over > 0
+
+
+def _shared(path: Path) -> int | None:
+    """Return a handle that keeps a file, None if it is not there, or no longer."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    if not os.fstat(handle).st_nlink:
+        os.close(handle)
+        return None
+    os.utime(handle)
+    return handle
+
+
+def _give_way(path: Path) -> int:
+    """Remove a file that nobody keeps; return its size, 0 if somebody does."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+        size = os.fstat(handle).st_size
+    except BlockingIOError:
+        size = 0
+    finally:
+        os.close(handle)
+    return size
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _fetch(footage: Footage, aws: AwsSettings, handle: int) -> None:
+    """Fill a file with an object, by ranges side by side."""
+    address, uri = parse_address(footage.source_uri), footage.source_uri
+    starts = range(0, footage.size_bytes, _RANGE_BYTES)
+
+    def fetch_range(first: int) -> None:
+        read_range(
+            address,
+            aws,
+            lambda at, piece: os.pwrite(handle, piece, at),
+            first=first,
+            stop=min(first + _RANGE_BYTES, footage.size_bytes),
+            version=footage.version,
+        )
+
+    with ThreadPoolExecutor(min(_CONNECTIONS, len(starts))) as threads:
+        pending = [threads.submit(fetch_range, first) for first in starts]
+        try:
+            with explained("cannot be read", source_error(uri)):
+                for each in pending:
+                    each.result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
