@@ -11,7 +11,8 @@ from typing import Any
 import ray
 
 from cluster.session import own_error
-from pipeline.derive import DeriveSettings, derive
+from pipeline.aws import AwsSettings
+from pipeline.derive import DeriveSettings, derive_in_process
 from pipeline.errors import StepError
 from pipeline.refined import Refined
 
@@ -21,7 +22,7 @@ _MOST_TRIES = 3
 
 
 def refine_on_cluster(
-    output: Path, settings_of: Mapping[str, DeriveSettings], attempt_id: str
+    output: Path, settings_of: Mapping[str, DeriveSettings], attempt_id: str, aws: AwsSettings
 ) -> Iterator[Refined]:
     """Yield the generation of each camera as it is made, in any order.
 
@@ -29,13 +30,14 @@ def refine_on_cluster(
         output: Root of the tables; every node sees it under this path.
         settings_of: By camera.
         attempt_id: Who holds the cameras' leases.
+        aws: How an output in S3 is reached.
 
     Raises:
         ConfigError: A scene does not fit its camera's picture.
         OutputError: A table is damaged, or cannot be written.
         StepError: A camera's task died each time.
     """
-    task: Any = ray.remote(num_cpus=1, max_retries=_MOST_TRIES - 1)(derive)
+    task: Any = ray.remote(num_cpus=1, max_retries=_MOST_TRIES - 1)(derive_in_process)
     # Ray leaves it untyped.
     resources: Any = ray.cluster_resources
     room = max(1, round(_TASKS_A_CORE * resources().get("CPU", 1.0)))
@@ -44,7 +46,7 @@ def refine_on_cluster(
     while waiting or running:
         while waiting and len(running) < room:
             camera_id, settings = waiting.pop()
-            running[task.remote(output, camera_id, settings, attempt_id)] = camera_id
+            running[task.remote(aws, output, camera_id, settings, attempt_id)] = camera_id
         done, _ = ray.wait(list(running))
         for reference in done:
             camera_id = running.pop(reference)

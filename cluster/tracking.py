@@ -18,6 +18,7 @@ from pipeline.gain import Gain
 from pipeline.light import keep_out
 from pipeline.part import LogSettings
 from pipeline.records import Detections, FootageEnd, Gap
+from pipeline.store import reach_s3
 from pipeline.tail import Missing, Tail
 from pipeline.timing import run_on
 from pipeline.warmup_log import warm_up_log
@@ -41,6 +42,7 @@ class CameraLogs:
         """
         keep_out("pandas")
         run_on(ray.get_runtime_context().get_node_id())
+        reach_s3(settings.aws)
         self._settings = settings
         self._logs = {tail.camera_id: CameraLog(tail, settings) for tail in tails}
         self._supervisor = supervisor

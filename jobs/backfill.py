@@ -53,6 +53,7 @@ from pipeline.holdings import committed_cameras, committed_failures
 from pipeline.lease import Leases, workers
 from pipeline.refined import left_over
 from pipeline.run_folder import MadeWith, open_run
+from pipeline.store import reach_s3
 
 # By its name: under `python -m` this module is `__main__`.
 log = logging.getLogger("jobs.backfill")
@@ -76,12 +77,7 @@ def run_job(
     began = time.monotonic()
     if not settings.output:
         raise ConfigError("no output: give --output a folder")
-    log.info(
-        "Processing parameters: batch_size=%s, memory_limit=%d MB",
-        settings.plain()["batch_size"],
-        settings.memory_limit_mb,
-    )
-    find_ffmpeg()
+    _begin(settings)
     committed = committed_cameras(settings.output_path)
     found = survey(settings, committed)
     wanted = _only_failed(settings, found) if retry else found
@@ -115,6 +111,16 @@ def run_job(
         end.write()
     say_end(end, console)
     return end
+
+
+def _begin(settings: JobSettings) -> None:
+    log.info(
+        "Processing parameters: batch_size=%s, memory_limit=%d MB",
+        settings.plain()["batch_size"],
+        settings.memory_limit_mb,
+    )
+    find_ffmpeg()
+    reach_s3(settings.aws)
 
 
 def _only_failed(settings: JobSettings, found: Survey) -> Survey:
@@ -184,7 +190,7 @@ def _work(
             outcome = _run(spec, ray, memory_log, report)
         finally:
             memory_log.flush()
-        refined = totals(refine_on_cluster(folder.path, refining, start.attempt_id))
+        refined = totals(refine_on_cluster(folder.path, refining, start.attempt_id, settings.aws))
     return _Worked(hardware=hardware, refined=refined, plan=spec.memory, outcome=outcome)
 
 

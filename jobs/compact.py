@@ -6,11 +6,11 @@ import uuid
 from collections.abc import Sequence
 
 from jobs.exits import EXIT_OK, ending
+from jobs.outputs import add_output, find_output
 from jobs.settings import JobSettings
 from pipeline.compact import compact
 from pipeline.lease import Leases
 from pipeline.ledger import cameras_of, table_files
-from pipeline.run_folder import find_run
 
 _MB = 1e6
 
@@ -18,17 +18,17 @@ _MB = 1e6
 def main(arguments: Sequence[str] | None = None) -> int:
     """Merge the small parts of each camera; the tables stay equal, row for row."""
     parser = argparse.ArgumentParser(prog="footfall compact", description=main.__doc__)
-    parser.add_argument("output", metavar="OUTPUT", help="folder of the tables")
+    add_output(parser)
     parser.add_argument(
         "--part-mb", metavar="MB", type=float, default=JobSettings().part_mb,
         help="files come to about this size (default: %(default)g)",
     )  # fmt: skip
     options = parser.parse_args(arguments)
-    return ending("compact", lambda: _compact(options.output, options.part_mb))
+    return ending("compact", lambda: _compact(options))
 
 
-def _compact(output: str, part_mb: float) -> int:
-    run = find_run(output)
+def _compact(options: argparse.Namespace) -> int:
+    run, part_mb = find_output(options), options.part_mb
     cameras = cameras_of(run.path)
     before = sum(1 for _ in table_files(run.path))
     with Leases(run.path, uuid.uuid4().hex[:12]).held(cameras):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import duckdb
 
+from pipeline.store import fetched, files
+
 _MOST_READS = 5
 # Of one step on one segment there is a row for each process that had a part in it.
 _STEPS = """
@@ -122,18 +124,18 @@ def read_measured(output: Path, attempt_id: str = "") -> Measured:
     for _ in range(_MOST_READS):
         try:
             return _read(output, attempt_id)
-        except duckdb.IOException:
+        except (duckdb.IOException, FileNotFoundError):
             # Another shard may have merged files that were listed a moment ago.
             continue
     return _read(output, attempt_id)
 
 
 def _read(output: Path, attempt_id: str) -> Measured:
-    files = [str(path) for path in sorted((output / "metrics").glob("*.parquet"))]
-    if not files:
+    paths = files(output / "metrics", "*.parquet")
+    if not paths:
         return Measured([], [], 0)
-    with duckdb.connect() as connection:
-        connection.read_parquet(files, union_by_name=True).create_view("metrics")
+    with fetched(*paths) as there, duckdb.connect() as connection:
+        connection.read_parquet(list(map(str, there)), union_by_name=True).create_view("metrics")
         given = {"attempt": attempt_id}
         steps = connection.execute(_STEPS, given).fetchall()
         memory = connection.execute(_MEMORY, given).fetchall()

@@ -10,7 +10,7 @@ from rich.table import Table
 from jobs.console import wide_console
 from jobs.exits import EXIT_OK, ending
 from jobs.measured import Measured, read_measured
-from pipeline.run_folder import find_run
+from jobs.outputs import add_output, find_output
 
 # Waiting for its neighbours is not in a step's time; sampling memory is nobody's neighbour.
 _WORK = ("demux", "decode", "detect", "track", "write")
@@ -19,16 +19,17 @@ _WORK = ("demux", "decode", "detect", "track", "write")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show time per step, its share, frames/s, the step that limits, and memory against the cap."""
     parser = argparse.ArgumentParser(prog="footfall metrics", description=main.__doc__)
-    parser.add_argument("output", metavar="OUTPUT", help="folder of the tables")
+    add_output(parser)
     parser.add_argument(
         "--attempt", default="", metavar="ID", help="one start of the run (default: all)"
     )
     options = parser.parse_args(arguments)
-    return ending("metrics", lambda: _metrics(options.output, options.attempt))
+    return ending("metrics", lambda: _metrics(options))
 
 
-def _metrics(output: str, attempt_id: str) -> int:
-    measured, console = read_measured(find_run(output).path, attempt_id), wide_console()
+def _metrics(options: argparse.Namespace) -> int:
+    output, console = find_output(options).path, wide_console()
+    measured = read_measured(output, options.attempt)
     show_steps(console, measured)
     show_memory(console, measured)
     return EXIT_OK

@@ -9,11 +9,12 @@ from typing import Any
 import duckdb
 
 from jobs.mot import Tracks, tracks_of
+from jobs.outputs import add_output, find_output
 from pipeline.errors import ConfigError
 from pipeline.holdings import committed_cameras
 from pipeline.ledger import cameras_of
 from pipeline.refined import read_refined
-from pipeline.run_folder import find_run
+from pipeline.store import copies, shown, walk
 
 _OF_FOOTAGE = "source_uri = $source_uri and video_track = $video_track"
 _ROWS = f"""
@@ -70,7 +71,7 @@ class FootageLog:
 
 def ask(parser: argparse.ArgumentParser) -> None:
     """Add the options that name an output, and a video track and a log in it."""
-    parser.add_argument("output", metavar="OUTPUT", help="folder of the tables")
+    add_output(parser)
     parser.add_argument("--recording", default="", help="name or path of it, if there are several")
     parser.add_argument("--video-track", type=int, help="of it, if there are several")
     parser.add_argument(
@@ -86,7 +87,7 @@ def find(options: argparse.Namespace) -> FootageLog:
     Raises:
         ConfigError: There is none such, or there are several.
     """
-    output = find_run(options.output).path
+    output = find_output(options).path
     files = _log_files(output, is_online=options.online)
     footages = [(uri, number) for uri, number in _ask(files, _FOOTAGES, {})]
     uri, number = choose(footages, options.recording, options.video_track)
@@ -104,24 +105,25 @@ def _log_files(output: Path, *, is_online: bool) -> dict[str, list[str]]:
     Raises:
         ConfigError: They are not there yet.
     """
-    movements = [str(path) for path in sorted((output / "movements").rglob("*.parquet"))]
+    movements = walk(output / "movements")
     if not is_online:
         refined = [read_refined(output, camera_id) for camera_id in cameras_of(output)]
         movements = [
-            str(output / file.path)
+            output / file.path
             for each in refined
             if each is not None
             for file in each.files
             if file.path.startswith("refined/movements/")
         ]
-    frames = [str(path) for path in sorted((output / "ledger").rglob("frames-*.parquet"))]
+    frames = [path for path in walk(output / "ledger") if path.name.startswith("frames-")]
     if not frames:
-        raise ConfigError(f"output {str(output)!r} has no movement log yet")
+        raise ConfigError(f"output {shown(output)!r} has no movement log yet")
     if not movements:
         raise ConfigError(
-            f"output {str(output)!r} has no refined log yet: run `footfall refine`, or add --online"
+            f"output {shown(output)!r} has no refined log yet: run `footfall refine`, or add --online"
         )
-    return {"movements": movements, "frames": frames}
+    there = {"movements": copies(movements), "frames": copies(frames)}
+    return {name: list(map(str, paths)) for name, paths in there.items()}
 
 
 def _ask(files: dict[str, list[str]], query: str, given: dict[str, Any]) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster.session import under_ray_job
 from jobs.settings import AUTO_BATCH, AUTO_STRIDE, TABLES, JobSettings, field_of, key_of
+from pipeline.aws import is_s3
 from pipeline.errors import ConfigError
 from pipeline.refine import RefineSettings
 from pipeline.standin_backend import STAND_IN
@@ -48,7 +49,7 @@ def resolve(options: argparse.Namespace, below: str = "") -> JobSettings:
 
     Args:
         options: Parsed.
-        below: A file of settings that both win over; its tables are filled up, key by key.
+        below: Text of a file of settings that both win over; its tables are filled up, key by key.
 
     Raises:
         ConfigError: A key is unknown, a value impossible, or a path relative under a Ray job.
@@ -59,7 +60,7 @@ def resolve(options: argparse.Namespace, below: str = "") -> JobSettings:
         _refuse_relative({"config": path or ""})
     values = _read(path) if path else {}
     if below:
-        before = _read(below)
+        before = _parse(below, "of the last start")
         tables = {name: before.get(name, {}) | values.get(name, {}) for name in TABLES}
         values = before | values | tables
     known = {setting.name for setting in fields(JobSettings)}
@@ -72,8 +73,15 @@ def resolve(options: argparse.Namespace, below: str = "") -> JobSettings:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return _parse(Path(path).read_text(encoding="utf-8"), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path!r}: {error}") from error
+
+
+def _parse(text: str, path: str) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config {path!r}: {error}") from error
     known = {key_of(setting.name) for setting in fields(JobSettings)}
     if unknown := set(document) - known:
@@ -175,7 +183,7 @@ def _refuse_relative(values: dict[str, Any]) -> None:
         given = values.get(name, "")
         for path in given if isinstance(given, tuple) else (given,):
             known_name = name == "model" and path in (*KNOWN, STAND_IN)
-            if path and not known_name and not Path(path).is_absolute():
+            if path and not known_name and not is_s3(path) and not Path(path).is_absolute():
                 raise ConfigError(
                     f"--{name} {path}: a Ray job runs in an uploaded copy of your folder, on the "
                     f'cluster: give the absolute path there, as --{name} "$PWD/{path}" if the '

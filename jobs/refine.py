@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from jobs.console import open_console
 from jobs.exits import EXIT_OK, ending
 from jobs.options import add_options, resolve
+from jobs.outputs import add_output, find_output
 from jobs.refining import (
     CAMERAS_FILE,
     derive_settings,
@@ -22,7 +23,7 @@ from jobs.refining import (
 )
 from pipeline.lease import Leases
 from pipeline.ledger import cameras_of
-from pipeline.run_folder import find_run
+from pipeline.store import copies, files
 
 # By its name: under `python -m` this module is `__main__`.
 log = logging.getLogger("jobs.refine")
@@ -32,7 +33,7 @@ OPTIONS = ("cameras", "no_refine", "movement_hz", "count_interval_s", "part_mb")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Join, fill and smooth tracks again, and tell anew what people did."""
     parser = argparse.ArgumentParser(prog="footfall refine", description=main.__doc__)
-    parser.add_argument("output", metavar="OUTPUT", help="folder of the tables")
+    add_output(parser)
     add_options(parser, OPTIONS)
     options = parser.parse_args(arguments)
     open_console()
@@ -40,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refine(options: argparse.Namespace) -> int:
-    run = find_run(options.output)
-    before, saved = run.path / "config.toml", run.path / CAMERAS_FILE
+    run = find_output(options)
     # The settings may name a camera, and scenes are by camera: the two do not contradict here.
     given, options.cameras = options.cameras, None
-    settings = resolve(options, below=str(before) if before.exists() else "")
-    scenes = scenes_of(given or (str(saved) if saved.exists() else ""))
+    settings = resolve(options, below=run.read_text("config.toml") or "")
+    saved = [path for path in files(run.path) if path.name == CAMERAS_FILE]
+    scenes = scenes_of(given or "".join(map(str, copies(saved))))
     cameras = cameras_of(run.path)
     if unknown := sorted(set(scenes) - set(cameras)) if given else []:
         log.warning("Cameras that the output has not: %s", ", ".join(unknown))

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from cluster.session import local_cpus
 from jobs.settings import JobSettings
+from pipeline.aws import AwsSettings
 from pipeline.cameras import read_cameras
-from pipeline.derive import DeriveSettings, current, derive
+from pipeline.derive import DeriveSettings, current, derive, derive_in_process
 from pipeline.errors import StepError
 from pipeline.floor import calibrate
 from pipeline.refined import Refined, sweep_refined
 from pipeline.run_folder import RunFolder
 from pipeline.scene import NOTHING, Scene
+from pipeline.store import s3_reach
 
 log = logging.getLogger(__name__)
 # What is drawn into the cameras' pictures, as it was at the last start: for `footfall refine`.
@@ -122,17 +124,23 @@ def refine_here(
             yield there
     tasks = [(output, camera_id, settings, attempt_id) for camera_id, settings in new.items()]
     workers = min(len(tasks), max(1, int(local_cpus())))
-    made = _derive_in_pool(tasks, workers) if workers > 1 else (derive(*task) for task in tasks)
+    made = (
+        _derive_in_pool(tasks, workers, s3_reach())
+        if workers > 1
+        else (derive(*task) for task in tasks)
+    )
     yield from (refined for refined in made if refined is not None)
 
 
 def _derive_in_pool(
-    tasks: Sequence[tuple[Path, str, DeriveSettings, str]], workers: int
+    tasks: Sequence[tuple[Path, str, DeriveSettings, str]], workers: int, aws: AwsSettings
 ) -> Iterator[Refined | None]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         try:
-            for task in as_completed([pool.submit(derive, *task) for task in tasks]):
+            for task in as_completed(
+                [pool.submit(derive_in_process, aws, *task) for task in tasks]
+            ):
                 yield task.result()
         except BrokenProcessPool as error:
             raise StepError(f"a process that refined cameras died: {error}") from error

@@ -23,6 +23,7 @@ from pipeline.holdings import FootageResult, add_up
 from pipeline.ledger import CameraLedger
 from pipeline.records import Failure
 from pipeline.sink import write_hashed
+from pipeline.store import files, read
 from pipeline.tables import Provenance, failures_table, rows_table
 
 # The old service's names for where the time went, and the steps that they sum up.
@@ -160,13 +161,15 @@ class RunEnd:
 
 
 def _survey_files(output: Path) -> list[Path]:
-    return sorted((output / "failures").glob("survey-*.parquet"))
+    return files(output / "failures", "survey-*.parquet")
 
 
 def read_survey_failures(output: Path) -> list[dict[str, Any]]:
     """Return the rows of `failures` about recordings that could not be read at all."""
     return [
-        row for path in _survey_files(output) for row in pq.ParquetFile(path).read().to_pylist()
+        row
+        for path in _survey_files(output)
+        for row in pq.ParquetFile(pa.BufferReader(read(path))).read().to_pylist()
     ]
 
 

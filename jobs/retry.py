@@ -3,15 +3,15 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from jobs.backfill import run_job
 from jobs.console import open_console
 from jobs.exits import ending
 from jobs.options import resolve
+from jobs.outputs import add_output, find_output
 from jobs.settings import JobSettings
 from pipeline.errors import ConfigError
-from pipeline.run_folder import find_run
+from pipeline.store import shown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,22 +21,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=main.__doc__,
         epilog="Exit codes: 0 everything, 3 some of it failed again, 2 a wrong setting, 1 it broke.",
     )
-    parser.add_argument("output", metavar="OUTPUT", help="folder of the tables")
+    add_output(parser)
     parser.add_argument("--address", help="a Ray cluster to join, instead of the last start's")
     options = parser.parse_args(arguments)
     console = open_console()
     return ending(
         "retry",
-        lambda: run_job(_settings(options.output, options.address), console, retry=True).exit_code,
+        lambda: run_job(_settings(options), console, retry=True).exit_code,
     )
 
 
-def _settings(output: str, address: str | None) -> JobSettings:
-    config = find_run(output).path / "config.toml"
-    if not config.exists():
-        raise ConfigError(f"output {output!r}: no run has been started in it")
-    given = {"config": str(config), "output": str(Path(output).absolute()), "address": address}
-    return resolve(argparse.Namespace(**given))
+def _settings(options: argparse.Namespace) -> JobSettings:
+    run = find_output(options)
+    config = run.read_text("config.toml")
+    if config is None:
+        raise ConfigError(f"output {options.output!r}: no run has been started in it")
+    # A relative path would be the last start's.
+    options.output = shown(run.path)
+    return resolve(options, below=config)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pipeline.errors import ConfigError
 from pipeline.faults import VARIABLE, Fault, parse_fault
 from pipeline.letterbox import NETWORK_STRIDE_PX
 from pipeline.refine import RefineSettings
+from pipeline.store import output_root
 from pipeline.track import TRACKER_NAMES, TrackSettings
 
 # Bounds of the old service; the job's own memory limit has no upper one, for a node with eight GPUs
@@ -152,7 +153,7 @@ class JobSettings:
     @property
     def output_path(self) -> Path:
         """Root of the tables."""
-        return Path(self.output).absolute()
+        return output_root(self.output)
 
     @property
     def wanted_tracks(self) -> tuple[int, ...] | None:

@@ -268,6 +268,7 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
             track_hash=settings.track_hash(),
             attempt_id=start.attempt_id,
             part_bytes=settings.part_mb * _MB,
+            aws=settings.aws,
             held_bytes=memory.held_bytes(len(tails)),
         ),
         pools=pools,

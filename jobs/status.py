@@ -12,12 +12,12 @@ from rich.text import Text
 
 from jobs.console import printable, wide_console
 from jobs.exits import EXIT_OK, ending
+from jobs.outputs import add_output, find_output
 from jobs.results import read_survey_failures
 from pipeline.holdings import FootageResult, add_up, read_wanted
 from pipeline.lease import workers
 from pipeline.ledger import CameraLedger, cameras_of
 from pipeline.refined import read_refined
-from pipeline.run_folder import find_run
 from pipeline.staging import staged_frames
 
 _COLUMNS = ("recording", "track", "camera", "state", "frames", "failed", "left")
@@ -44,13 +44,13 @@ class Line:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Say what of an output is done, what failed and what is left, by recording and video track."""
     parser = argparse.ArgumentParser(prog="footfall status", description=main.__doc__)
-    parser.add_argument("output", metavar="OUTPUT", help="folder of the tables")
+    add_output(parser)
     options = parser.parse_args(arguments)
-    return ending("status", lambda: _status(options.output))
+    return ending("status", lambda: _status(options))
 
 
-def _status(output: str) -> int:
-    run = find_run(output)
+def _status(options: argparse.Namespace) -> int:
+    run = find_output(options)
     lines = sorted(
         survey_output(run.path), key=lambda line: (line.source_uri, line.video_track or 0)
     )

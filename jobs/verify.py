@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from jobs.console import printable
 from jobs.exits import EXIT_BROKE, EXIT_OK, ending
+from jobs.outputs import add_output, find_output
 from pipeline.errors import ConfigError
 from pipeline.lease import workers
-from pipeline.run_folder import find_run
 from pipeline.verify import verify
 
 
@@ -19,15 +19,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=main.__doc__,
         epilog="Exit codes: 0 all is right, 1 something is not, 2 there is nothing to verify.",
     )
-    parser.add_argument("output", metavar="OUTPUT", help="folder of the tables")
+    add_output(parser)
     options = parser.parse_args(arguments)
-    return ending("verify", lambda: _verify(options.output))
+    return ending("verify", lambda: _verify(options))
 
 
-def _verify(output: str) -> int:
-    run = find_run(output)
+def _verify(options: argparse.Namespace) -> int:
+    run = find_output(options)
     if others := workers(run.path):
-        raise ConfigError(f"output {output!r}: {others[0]} is at work on it; verify it afterwards")
+        raise ConfigError(
+            f"output {options.output!r}: {others[0]} is at work on it; verify it afterwards"
+        )
     report = verify(run.path)
     for problem in report.problems:
         print(printable(f"{problem.where}: {problem.what}"))

@@ -1,11 +1,12 @@
 """Files that are either whole or not there: written under another name, flushed, then renamed.
 
 NAME.partial ── fsync, rename ──> NAME        a run that dies leaves NAME.partial: nobody reads it
+NAME.partial ── one PUT ────────> NAME        in S3: it lies in the process's scratch folder
 """
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,10 +14,24 @@ from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
+from filelock import FileLock
 
 from pipeline.errors import OutputError
+from pipeline.store import (
+    Seen,
+    delete,
+    in_s3,
+    look,
+    put,
+    put_if,
+    shown,
+    write_object,
+    written_at,
+)
 
 PARTIAL_SUFFIX = ".partial"
+# Held for moments, on a disk, by whoever creates a run or takes a lease.
+LOCK = ".footfall.lock"
 _MOST_FLUSHED_AT_ONCE = 8
 
 
@@ -46,11 +61,14 @@ def writing(output: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise OutputError(f"output {str(output)!r} cannot be written: {reason}") from error
+        raise OutputError(f"output {shown(output)!r} cannot be written: {reason}") from error
 
 
 def partial_of(path: Path) -> Path:
-    """Return the name that a file has until it is whole."""
+    """Return the file that is written until it is whole; its folder is made if it is not there."""
+    if in_s3(path):
+        return written_at(path.with_name(path.name + PARTIAL_SUFFIX))
+    path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(path.name + PARTIAL_SUFFIX)
 
 
@@ -59,6 +77,9 @@ def publish(*paths: Path) -> None:
 
     All are flushed at once: a disk's journal, or a server, has many done as soon as one.
     """
+    if any(map(in_s3, paths)):
+        _all_at_once(lambda path: put(path, partial_of(path)), paths)
+        return
     _flush(map(partial_of, paths))
     for path in paths:
         partial_of(path).replace(path)
@@ -67,23 +88,55 @@ def publish(*paths: Path) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a small file, whole or not at all; its folder is made if it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if in_s3(path):
+        write_object(path, content)
+        return
     partial_of(path).write_bytes(content)
     publish(path)
 
 
+def swap(root: Path, path: Path, content: bytes, seen: Seen | None) -> bool:
+    """Write a small file if it still is what was seen, None being none; return whether it was.
+
+    Args:
+        root: Of the output.
+        path: Of the file.
+        content: What it is to be.
+        seen: What it was.
+    """
+    if in_s3(path):
+        return put_if(path, content, seen)
+    with FileLock(root / LOCK):
+        if look_if_there(path) != seen:
+            return False
+        write_whole(path, content)
+        return True
+
+
+def look_if_there(path: Path) -> Seen | None:
+    """Return a file's content and version; None if it is not there."""
+    try:
+        return look(path)
+    except FileNotFoundError:
+        return None
+
+
 def _flush(paths: Iterable[Path]) -> None:
+    _all_at_once(_flush_one, paths)
+
+
+def _all_at_once(do: Callable[[Path], None], paths: Iterable[Path]) -> None:
     first, *others = paths
     if not others:
-        _flush_one(first)
+        do(first)
         return
-    for _ in _flushers().map(_flush_one, (first, *others)):
+    for _ in _threads().map(do, (first, *others)):
         # To have it raise what went wrong.
         pass
 
 
 @cache
-def _flushers() -> ThreadPoolExecutor:
+def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_MOST_FLUSHED_AT_ONCE, thread_name_prefix="flush")
 
 
@@ -102,10 +155,13 @@ def sha256_of(path: Path) -> str:
 
 
 def entry_of(output: Path, path: Path, rows: int = 0) -> FileEntry:
-    """Return what the ledger is to know of a finished file."""
-    size = path.stat().st_size
+    """Return what the ledger is to know of a file that is finished, and not yet published."""
+    partial = partial_of(path)
     return FileEntry(
-        path=path.relative_to(output).as_posix(), bytes=size, sha256=sha256_of(path), rows=rows
+        path=path.relative_to(output).as_posix(),
+        bytes=partial.stat().st_size,
+        sha256=sha256_of(partial),
+        rows=rows,
     )
 
 
@@ -114,7 +170,9 @@ def remove(path: Path) -> None:
 
     Folders above them stay: another camera's writer may be about to make its own in there.
     """
-    path.unlink(missing_ok=True)
+    delete(path)
+    if in_s3(path):
+        return
     with suppress(OSError):
         for folder in (path.parent, path.parent.parent):
             if "=" in folder.name:

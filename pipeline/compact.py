@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.atomic import FileEntry, entry_of, partial_of, publish, writing
 from pipeline.ledger import CameraLedger, Covered, Part
 from pipeline.sink import ROW_GROUP_ROWS
+from pipeline.store import fetched
 
 
 def compact(output: Path, camera_id: str, part_bytes: float) -> int:
@@ -92,17 +93,19 @@ def _merge(output: Path, group: Sequence[Part]) -> Part:
 def _join(output: Path, path: Path, entries: Sequence[FileEntry]) -> FileEntry:
     """Write the rows of some files, in their order, into one."""
     with writing(output):
-        schema = pq.read_schema(output / entries[0].path)
-        with pq.ParquetWriter(partial_of(path), schema, compression="zstd") as writer:
-            for rows in _row_groups(output, entries):
-                writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+        with fetched(*(output / entry.path for entry in entries)) as paths:
+            schema = pq.read_schema(paths[0])
+            with pq.ParquetWriter(partial_of(path), schema, compression="zstd") as writer:
+                for rows in _row_groups(paths):
+                    writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+        entry = entry_of(output, path, sum(entry.rows for entry in entries))
         publish(path)
-        return entry_of(output, path, sum(entry.rows for entry in entries))
+        return entry
 
 
-def _row_groups(output: Path, entries: Iterable[FileEntry]) -> Iterator[object]:
-    for entry in entries:
-        with pq.ParquetFile(output / entry.path) as file:
+def _row_groups(paths: Iterable[Path]) -> Iterator[object]:
+    for path in paths:
+        with pq.ParquetFile(path) as file:
             for number in range(file.num_row_groups):
                 yield file.read_row_group(number).replace_schema_metadata(None)
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from pipeline.areas import Areas, areas_of
-from pipeline.atomic import write_whole, writing
+from pipeline.atomic import remove, write_whole, writing
+from pipeline.aws import AwsSettings
 from pipeline.errors import OutputError
 from pipeline.events import EventLog
 from pipeline.identity import from_plain
@@ -34,6 +35,7 @@ from pipeline.refine import Refiner, RefineSettings
 from pipeline.refined import FOLDER, MANIFEST, Refined, is_there, read_refined, sweep_refined
 from pipeline.scene import NOTHING, Scene
 from pipeline.sink import MOST_DATES, PartWriter
+from pipeline.store import fetched, reach_s3
 from pipeline.tables import REFINED_TABLES, Provenance
 
 log = logging.getLogger(__name__)
@@ -96,6 +98,14 @@ def check_scenes(output: Path, scenes: Mapping[str, Scene]) -> None:
             areas_of(scene, *from_plain(covered.footage).track.upright_size, camera_id)
 
 
+def derive_in_process(
+    aws: AwsSettings, output: Path, camera_id: str, settings: DeriveSettings, attempt_id: str
+) -> Refined | None:
+    """Be `derive`, in a process that does not know yet how S3 is reached."""
+    reach_s3(aws)
+    return derive(output, camera_id, settings, attempt_id)
+
+
 def derive(
     output: Path, camera_id: str, settings: DeriveSettings, attempt_id: str = ""
 ) -> Refined | None:
@@ -120,7 +130,7 @@ def derive(
     parts = ledger.parts()
     if not parts:
         with writing(output):
-            (ledger.folder / MANIFEST).unlink(missing_ok=True)
+            remove(ledger.folder / MANIFEST)
         sweep_refined(output, camera_id)
         return None
     there = current(output, camera_id, settings)
@@ -261,7 +271,8 @@ def _provenance(output: Path, parts: Sequence[Part]) -> Provenance:
     """Return what the footers of the newest online rows say."""
     path = next(f.path for f in parts[-1].files if f.path.startswith("movements/"))
     try:
-        footer = pq.read_metadata(output / path).metadata
+        with fetched(output / path) as (there,):
+            footer = pq.read_metadata(there).metadata
         return Provenance(
             **{
                 name: footer[f"footfall.{name}".encode()].decode()

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.ledger import Covered, Part
 from pipeline.records import Footage, WholeSegment
 from pipeline.staging import detections_of
+from pipeline.store import fetched
 from pipeline.timing import Span
 
 _BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
@@ -35,8 +36,8 @@ class Evidence:
     @staticmethod
     def _read(paths: Sequence[Path], columns: list[str] | None) -> pa.Table:
         # One by one: a folder would be taken for a data set, with partitions as columns.
-        tables = [pq.ParquetFile(path).read(columns=columns) for path in sorted(paths)]
-        return pa.concat_tables(tables)
+        with fetched(*sorted(paths)) as files:
+            return pa.concat_tables([pq.ParquetFile(path).read(columns=columns) for path in files])
 
     def segments(self, covered: Covered, footage: Footage) -> Iterator[WholeSegment]:
         """Yield a footage's segments, in order."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.atomic import write_whole, writing
 from pipeline.ledger import FOLDER, CameraLedger, Covered, Part, cameras_of
 from pipeline.records import Failure
+from pipeline.store import files, read
 
 _WANTED = pa.schema(
     [
@@ -117,7 +118,7 @@ def write_wanted(output: Path, name: str, columns: Mapping[str, Sequence[object]
 def read_wanted(output: Path) -> list[dict[str, Any]]:
     """Return what was asked for at the last start, of all shards together."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for path in sorted((output / FOLDER).glob("wanted-*.parquet")):
-        for row in pq.ParquetFile(path).read().to_pylist():
+    for path in files(output / FOLDER, "wanted-*.parquet"):
+        for row in pq.ParquetFile(pa.BufferReader(read(path))).read().to_pylist():
             rows[row["source_uri"], row["video_track"]] = row
     return list(rows.values())

@@ -8,7 +8,6 @@ as seen from here: clocks of two machines are never compared.
 """
 
 import json
-import os
 import socket
 import threading
 import time
@@ -18,12 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
-from filelock import FileLock
 
-from pipeline.atomic import remove, write_whole, writing
+from pipeline.atomic import look_if_there, remove, swap, write_whole, writing
 from pipeline.errors import OutputError
 from pipeline.ledger import FOLDER
-from pipeline.run_folder import LOCK
+from pipeline.store import Seen, beat, files, pulse, read, shown
 from pipeline.tables import camera_folder
 
 HEARTBEAT_S = 2.0
@@ -123,8 +121,8 @@ class Leases:
         path = _attempt_path(self._output, self._attempt_id)
         while not self._done.wait(HEARTBEAT_S):
             try:
-                os.utime(path)
-            except OSError:
+                beat(path)
+            except (OSError, OutputError):
                 # The output is gone or read-only: whoever writes next to it will say so.
                 continue
 
@@ -132,25 +130,29 @@ class Leases:
         waiting = list(cameras)
         deaths = _Deaths(self._output)
         while waiting:
-            with writing(self._output), FileLock(self._output / LOCK):
+            with writing(self._output):
                 waiting = [camera for camera in waiting if not self._try(camera, deaths)]
             if waiting:
                 time.sleep(_LOOK_EVERY_S)
 
     def _try(self, camera_id: str, deaths: "_Deaths") -> bool:
         """Take a camera that nobody has, or somebody dead; False if only time can tell."""
-        holder = holder_of(self._output, camera_id)
+        path = _lease_path(self._output, camera_id)
+        seen = look_if_there(path)
+        holder = _holder(self._output, _attempt_in(seen)) if seen else None
         if holder is not None and holder.attempt_id != self._attempt_id:
             verdict = deaths.has_died(holder)
             if verdict is None:
                 return False
             if not verdict:
                 raise OutputError(
-                    f"camera {camera_id!r} of output {str(self._output)!r} is worked on by {holder}: "
+                    f"camera {camera_id!r} of output {shown(self._output)!r} is worked on by {holder}: "
                     "wait until it has ended, or choose another output"
                 )
-        path = _lease_path(self._output, camera_id)
-        write_whole(path, json.dumps({"attempt_id": self._attempt_id}).encode())
+        ours = json.dumps({"attempt_id": self._attempt_id}).encode()
+        if not swap(self._output, path, ours, seen):
+            # Somebody was quicker: who that is will be seen at the next look.
+            return False
         self._cameras.add(camera_id)
         return True
 
@@ -164,7 +166,7 @@ class Leases:
 def _give_up(path: Path) -> None:
     try:
         remove(path)
-    except OSError:
+    except (OSError, OutputError):
         # Read-only by now. The holder's process ends, and with it the lease.
         return
 
@@ -181,30 +183,34 @@ class _Deaths:
         if holder.is_gone:
             return True
         try:
-            beat = _attempt_path(self._output, holder.attempt_id).stat().st_mtime
+            now = pulse(_attempt_path(self._output, holder.attempt_id))
         except FileNotFoundError:
             return True
-        first, since = self._seen.setdefault(holder.attempt_id, (beat, time.monotonic()))
-        if beat != first:
+        first, since = self._seen.setdefault(holder.attempt_id, (now, time.monotonic()))
+        if now != first:
             return False
         return True if time.monotonic() - since > DEAD_AFTER_S else None
 
 
 def lease_of(output: Path, camera_id: str) -> str | None:
     """Return the attempt that has a camera, dead or alive; None if none has."""
-    try:
-        return str(json.loads(_lease_path(output, camera_id).read_bytes())["attempt_id"])
-    except FileNotFoundError:
-        return None
+    seen = look_if_there(_lease_path(output, camera_id))
+    return _attempt_in(seen) if seen else None
+
+
+def _attempt_in(lease: Seen) -> str:
+    return str(json.loads(lease.content)["attempt_id"])
 
 
 def holder_of(output: Path, camera_id: str) -> Holder | None:
     """Return who has a camera; None if nobody has, or one of whom nothing is left."""
     attempt_id = lease_of(output, camera_id)
-    if attempt_id is None:
-        return None
+    return None if attempt_id is None else _holder(output, attempt_id)
+
+
+def _holder(output: Path, attempt_id: str) -> Holder | None:
     try:
-        return Holder(**json.loads(_attempt_path(output, attempt_id).read_bytes()))
+        return Holder(**json.loads(read(_attempt_path(output, attempt_id))))
     except FileNotFoundError:
         return None
 
@@ -212,10 +218,10 @@ def holder_of(output: Path, camera_id: str) -> Holder | None:
 def workers(output: Path) -> list[Holder]:
     """Return the starts of runs that are at work on an output, as far as one look can tell."""
     found = []
-    for path in sorted((_ledger(output) / "attempts").glob("*.json")):
+    for path in files(_ledger(output) / "attempts", "*.json"):
         try:
-            holder = Holder(**json.loads(path.read_bytes()))
-            age_s = time.time() - path.stat().st_mtime
+            holder = Holder(**json.loads(read(path)))
+            age_s = time.time() - pulse(path)
         except FileNotFoundError:
             continue
         if not holder.is_gone and age_s < DEAD_AFTER_S:
@@ -231,15 +237,15 @@ def check_held(output: Path, camera_id: str, attempt_id: str) -> None:
     """
     if lease_of(output, camera_id) not in (None, attempt_id):
         raise OutputError(
-            f"camera {camera_id!r} of output {str(output)!r} was taken over by another run"
+            f"camera {camera_id!r} of output {shown(output)!r} was taken over by another run"
         )
 
 
 def sweep_attempts(output: Path) -> None:
     """Remove what dead starts of runs left of themselves."""
-    for path in (_ledger(output) / "attempts").glob("*"):
+    for path in files(_ledger(output) / "attempts"):
         try:
-            holder = Holder(**json.loads(path.read_bytes()))
+            holder = Holder(**json.loads(read(path)))
         except (FileNotFoundError, ValueError, TypeError):
             continue
         if holder.is_gone:

@@ -21,6 +21,7 @@ from typing import Any
 from pipeline.atomic import FileEntry, remove, write_whole, writing
 from pipeline.errors import OutputError
 from pipeline.records import Failure
+from pipeline.store import files, folders, read, shown, walk
 from pipeline.tables import SCHEMAS, camera_folder, camera_of_folder
 
 FOLDER = "ledger"
@@ -137,7 +138,7 @@ class CameraLedger:
         """Return the entries' files with their first and last numbers, merged ones left out."""
         found = [
             (path, int(match[1]), int(match[2]))
-            for path in (self.folder.iterdir() if self.folder.is_dir() else ())
+            for path in files(self.folder, "part-*.json")
             if (match := _ENTRY.fullmatch(path.name))
         ]
         found.sort(key=lambda entry: (entry[1], -entry[2]))
@@ -156,10 +157,10 @@ class CameraLedger:
         parts: list[Part] = []
         for path, first, _ in self.entries():
             try:
-                part = parse_part(path.read_bytes())
+                part = parse_part(read(path))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise OutputError(
-                    f"ledger entry {str(path)!r} is damaged ({error}); `footfall verify` tells more"
+                    f"ledger entry {shown(path)!r} is damaged ({error}); `footfall verify` tells more"
                 ) from error
             if first != (parts[-1].last + 1 if parts else 0):
                 raise OutputError(
@@ -177,7 +178,7 @@ class CameraLedger:
         last = max((last for _, _, last in self.entries()), default=-1)
         if last != number - 1:
             raise OutputError(
-                f"camera {self._camera_id!r} of output {str(self._output)!r} was gone on with by "
+                f"camera {self._camera_id!r} of output {shown(self._output)!r} was gone on with by "
                 f"another run: its last part is {last}, not {number - 1}"
             )
 
@@ -197,7 +198,7 @@ class CameraLedger:
             OutputError: They cannot be removed.
         """
         with writing(self._output):
-            (self.folder / part.name).unlink(missing_ok=True)
+            remove(self.folder / part.name)
             for file in part.files:
                 remove(self._output / file.path)
 
@@ -222,11 +223,11 @@ class CameraLedger:
         """Yield all files of this camera's parts, committed or not."""
         for name in _PARTITIONED:
             folder = self._output / name / camera_folder(self._camera_id)
-            yield from (path for path in folder.rglob("*") if path.is_file())
+            yield from walk(folder)
         for pattern in ("part-*", "frames-*"):
-            yield from self.folder.glob(pattern)
+            yield from files(self.folder, pattern)
         for name in ("metrics", "failures"):
-            yield from (self._output / name).glob(f"{camera_tag(self._camera_id)}-part-*")
+            yield from files(self._output / name, f"{camera_tag(self._camera_id)}-part-*")
 
 
 def camera_tag(camera_id: str) -> str:
@@ -236,12 +237,11 @@ def camera_tag(camera_id: str) -> str:
 
 def cameras_of(output: Path) -> list[str]:
     """Return the cameras that the ledger of an output knows, sorted."""
-    folder = output / FOLDER
-    names = folder.iterdir() if folder.is_dir() else ()
-    return sorted(camera_of_folder(p.name) for p in names if p.name.startswith("camera_id="))
+    names = folders(output / FOLDER)
+    return sorted(camera_of_folder(name) for name in names if name.startswith("camera_id="))
 
 
 def table_files(output: Path) -> Iterator[Path]:
     """Yield every file below the tables of an output."""
     for name in SCHEMAS:
-        yield from (path for path in (output / name).rglob("*") if path.is_file())
+        yield from walk(output / name)

@@ -21,6 +21,7 @@ from pipeline.errors import OutputError
 from pipeline.identity import from_plain
 from pipeline.ledger import Part
 from pipeline.records import Footage, Observation, TrackedFrame
+from pipeline.store import fetched
 
 # The rows of a frame may be in its own part or, held back, in one behind it: in the next, or some
 # seconds of footage later, as frame rates tell, which may be wrong.
@@ -178,7 +179,7 @@ def _frame_rows(output: Path, part: Part) -> Iterator[tuple[str, int, int, float
 
 def _batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     try:
-        with pq.ParquetFile(path) as file:
+        with fetched(path) as (there,), pq.ParquetFile(there) as file:
             # Given in the file's order, whatever the order asked for.
             for batch in file.iter_batches(_BATCH_ROWS, columns=list(columns)):
                 yield batch.select(list(columns))

@@ -4,7 +4,7 @@ It knows nothing of order or of tracking: `camera_log` says what belongs into it
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.atomic import FileEntry
+from pipeline.aws import AwsSettings
 from pipeline.identity import to_plain
 from pipeline.ledger import CameraLedger, Covered, Part, camera_tag
 from pipeline.records import Detections, Failure, Footage, TrackedFrame, WholeSegment
@@ -43,6 +44,7 @@ class LogSettings:
     Attributes:
         track_hash: Of the settings that turn detections into tracks.
         attempt_id: This start of the run.
+        aws: How an output in S3 is reached.
         part_bytes: A part is committed when its largest table comes to this size.
         held_bytes: What each table of a camera may hold back in memory.
     """
@@ -54,6 +56,7 @@ class LogSettings:
     track_hash: str
     attempt_id: str
     part_bytes: float
+    aws: AwsSettings = field(default_factory=AwsSettings)
     held_bytes: int = HELD_BYTES
 
 

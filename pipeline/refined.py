@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.atomic import FileEntry, remove, writing
 from pipeline.errors import OutputError
 from pipeline.ledger import CameraLedger, cameras_of
+from pipeline.store import exists, files, read, shown, size_of, walk
 from pipeline.tables import REFINED_TABLES, camera_folder
 
 FOLDER = "refined"
@@ -49,19 +50,19 @@ def read_refined(output: Path, camera_id: str) -> Refined | None:
     """
     path = CameraLedger(output, camera_id).folder / MANIFEST
     try:
-        plain = json.loads(path.read_bytes())
+        plain = json.loads(read(path))
         plain["files"] = tuple(FileEntry(**each) for each in plain["files"])
         return Refined(**plain)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"manifest {str(path)!r} is damaged: {error}") from error
+        raise OutputError(f"manifest {shown(path)!r} is damaged: {error}") from error
 
 
 def is_there(output: Path, file: FileEntry) -> bool:
     """Say whether a file that a manifest lists is there, with its size."""
     path = output / file.path
-    return path.exists() and path.stat().st_size == file.bytes
+    return exists(path) and size_of(path) == file.bytes
 
 
 def left_over(output: Path) -> list[str]:
@@ -72,9 +73,7 @@ def left_over(output: Path) -> list[str]:
     """
     ledgers = ((camera_id, CameraLedger(output, camera_id)) for camera_id in cameras_of(output))
     return [
-        each
-        for each, ledger in ledgers
-        if (ledger.folder / MANIFEST).exists() and not ledger.parts()
+        each for each, ledger in ledgers if exists(ledger.folder / MANIFEST) and not ledger.parts()
     ]
 
 
@@ -94,7 +93,7 @@ def sweep_refined(output: Path, camera_id: str) -> None:
 
 def refined_files(output: Path, camera_id: str) -> Iterator[Path]:
     """Yield all files of a camera below the refined tables, listed or not."""
-    yield from CameraLedger(output, camera_id).folder.glob(f"{MANIFEST}.*")
+    yield from files(CameraLedger(output, camera_id).folder, f"{MANIFEST}.*")
     for name in REFINED_TABLES:
         folder = output / FOLDER / name / camera_folder(camera_id)
-        yield from (path for path in folder.rglob("*") if path.is_file())
+        yield from walk(folder)

@@ -14,20 +14,26 @@ OUTPUT/
 
 import json
 import os
-import shutil
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
-from pipeline.atomic import write_whole, writing
+from pipeline.atomic import look_if_there, swap, write_whole, writing
 from pipeline.errors import ConfigError
+from pipeline.store import (
+    check_reach,
+    delete,
+    delete_folder,
+    exists,
+    files,
+    in_s3,
+    output_root,
+    read,
+    shown,
+)
 from pipeline.tables import SCHEMAS
 
 LAYOUT = 5
-# Held for moments, by whoever creates a run or takes a lease.
-LOCK = ".footfall.lock"
 _FOLDERS = (*SCHEMAS, "refined", "ledger", "staging", "model")
 _OWN_FILES = ("run.json", "config.toml", "cameras.toml", "summary.json", "summary-*-of-*.json")
 
@@ -69,10 +75,8 @@ class RunFolder:
 
     def read_text(self, name: str) -> str | None:
         """Return a small file of the run; None if it is not there."""
-        try:
-            return (self.path / name).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
+        seen = look_if_there(self.path / name)
+        return seen.content.decode() if seen else None
 
     def note_made_with(self, made_with: MadeWith) -> None:
         """Write down what computes the detections from now on."""
@@ -94,18 +98,19 @@ def open_run(output: str, *, overwrite: bool = False) -> RunFolder:
     Raises:
         ConfigError: It cannot be written, or an older version's results are in it.
     """
-    path = Path(output).absolute()
-    if overwrite and (path / "run.json").exists():
+    path = output_root(output)
+    check_reach(path)
+    if overwrite and exists(path / "run.json"):
         remove_results(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied")
-        with FileLock(path / LOCK):
-            # Of several drivers that start at once, one makes the run.
-            is_new = not (path / "run.json").exists()
-            if is_new:
-                write_whole(path / "run.json", _run_json(uuid.uuid4().hex).encode())
+        if not in_s3(path):
+            path.mkdir(parents=True, exist_ok=True)
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(13, "Permission denied")
+        # Of several drivers that start at once, one makes the run.
+        is_new = not exists(path / "run.json")
+        if is_new:
+            is_new = swap(path, path / "run.json", _run_json(uuid.uuid4().hex).encode(), None)
     except OSError as error:
         raise ConfigError(
             f"output {str(path)!r} cannot be written: {error.strerror or error}"
@@ -120,12 +125,13 @@ def find_run(output: str) -> RunFolder:
     Raises:
         ConfigError: There is none.
     """
-    path = Path(output).absolute()
+    path = output_root(output)
+    check_reach(path)
     try:
-        found = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        found = json.loads(read(path / "run.json"))
         if found.get("layout") != LAYOUT:
             raise ConfigError(
-                f"output {str(path)!r} was made by another version of footfall: name another folder, "
+                f"output {shown(path)!r} was made by another version of footfall: name another folder, "
                 "or add --overwrite to replace what is in it"
             )
         with_what = found["made_with"]
@@ -136,7 +142,7 @@ def find_run(output: str) -> RunFolder:
             made_with=MadeWith(**with_what) if with_what else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"output {str(path)!r} holds no results of a run: {error}") from error
+        raise ConfigError(f"output {shown(path)!r} holds no results of a run: {error}") from error
 
 
 def remove_results(path: Path) -> None:
@@ -147,10 +153,8 @@ def remove_results(path: Path) -> None:
     """
     try:
         for name in _FOLDERS:
-            if (path / name).is_dir():
-                shutil.rmtree(path / name)
-        for pattern in _OWN_FILES:
-            for file in path.glob(pattern):
-                file.unlink()
+            delete_folder(path / name)
+        for file in (file for pattern in _OWN_FILES for file in files(path, pattern)):
+            delete(file)
     except OSError as error:
-        raise ConfigError(f"output {str(path)!r} cannot be replaced: {error.strerror}") from error
+        raise ConfigError(f"output {shown(path)!r} cannot be replaced: {error.strerror}") from error

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.atomic import FileEntry, entry_of, partial_of, publish, writing
+from pipeline.atomic import FileEntry, entry_of, partial_of, publish, sha256_of, writing
 from pipeline.tables import NO_DATE, SCHEMAS, Provenance, partition
 
 ROW_GROUP_ROWS = 128 * 1024
@@ -126,7 +126,6 @@ class PartWriter:
         with writing(self._output):
             partial = partial_of(file.path)
             if file.writer is None:
-                partial.parent.mkdir(parents=True, exist_ok=True)
                 schema = SCHEMAS[name].with_metadata(self._footer)
                 file.writer = pq.ParquetWriter(partial, schema, compression="zstd")
             file.writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
@@ -169,8 +168,9 @@ class PartWriter:
         self.finish()
         files = self._files.values()
         with writing(self._output):
+            entries = [entry_of(self._output, file.path, file.rows) for file in files]
             publish(*(file.path for file in files))
-            return [entry_of(self._output, file.path, file.rows) for file in files]
+            return entries
 
 
 def _by_date(rows: pa.Table, column: str) -> Mapping[str, pa.Table]:
@@ -189,11 +189,16 @@ def write_table(output: Path, path: Path, rows: pa.Table, made_by: Provenance) -
         OutputError: It cannot be written.
     """
     with writing(output):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        footed = rows.replace_schema_metadata(made_by.footer())
-        pq.write_table(footed, partial_of(path), compression="zstd")
+        _write_partial(path, rows, made_by)
+        entry = entry_of(output, path, len(rows))
         publish(path)
-        return entry_of(output, path, len(rows))
+        return entry
+
+
+def _write_partial(path: Path, rows: pa.Table, made_by: Provenance) -> Path:
+    footed = rows.replace_schema_metadata(made_by.footer())
+    pq.write_table(footed, partial_of(path), compression="zstd")
+    return partial_of(path)
 
 
 def write_hashed(
@@ -205,8 +210,9 @@ def write_hashed(
         OutputError: It cannot be written.
     """
     path = output / table_name / f"{stem}.parquet"
-    entry = write_table(output, path, rows, made_by)
-    named = path.with_name(f"{stem}-{entry.sha256[:16]}.parquet")
     with writing(output):
-        path.replace(named)
+        partial = _write_partial(path, rows, made_by)
+        named = path.with_name(f"{stem}-{sha256_of(partial)[:16]}.parquet")
+        partial.replace(partial_of(named))
+        publish(named)
     return named

@@ -12,7 +12,8 @@ has another name.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from pipeline.records import (
     Stretch,
     WholeSegment,
 )
+from pipeline.store import fetched, files, read, walk
 from pipeline.tables import camera_folder, camera_of_folder
 from pipeline.timing import Span
 
@@ -90,7 +92,7 @@ class Staging:
     def end_of(self, footage: Footage) -> FootageEnd | None:
         """Return the mark of a footage's end, if it was staged."""
         try:
-            plain = json.loads(self._end_path(footage).read_bytes())
+            plain = json.loads(read(self._end_path(footage)))
         except FileNotFoundError:
             return None
         return FootageEnd(
@@ -112,8 +114,8 @@ class Staging:
 
     def noted(self) -> list[Footage]:
         """Return the footages that were noted, and that no part holds to their end yet."""
-        notes = sorted(self._folder.glob(f"*{_NOTE}"))
-        return [from_plain(json.loads(path.read_bytes())) for path in notes]
+        notes = files(self._folder, f"*{_NOTE}")
+        return [from_plain(json.loads(read(path))) for path in notes]
 
     def segments_of(self, footage: Footage) -> dict[int, Callable[[], WholeSegment]]:
         """Return the staged segments of a footage, by number, each to be read when it is needed."""
@@ -154,7 +156,7 @@ class Staging:
         Args:
             firsts: By evidence id, the first segment that no part has.
         """
-        for path in list(self._folder.iterdir()) if self._folder.is_dir() else []:
+        for path in files(self._folder):
             evidence = path.name.split("-")[0]
             is_needed = evidence in firsts and path.suffix in (".arrow", ".json")
             if is_needed and path.suffix == ".arrow":
@@ -167,7 +169,7 @@ class Staging:
         """Return the files of a footage's segments."""
         if self._found is None:
             self._found = {}
-            for path in self._folder.glob("*.arrow"):
+            for path in files(self._folder, "*.arrow"):
                 self._found.setdefault(_parse(path)[0], set()).add(path)
         return sorted(self._found.get(footage.evidence_id, ()))
 
@@ -182,7 +184,6 @@ class Staging:
     def _write(self, name: str, footage: Footage, segments: Sequence[WholeSegment]) -> Path:
         path = self._folder / name
         with writing(self._output):
-            self._folder.mkdir(parents=True, exist_ok=True)
             with pa.ipc.new_file(str(partial_of(path)), _SCHEMA, options=_OPTIONS) as file:
                 for segment in segments:
                     about = json.dumps(_about(footage, segment)).encode()
@@ -200,7 +201,7 @@ class _Read:
         self.path, self._row, self._key = path, row, key
 
     def __call__(self) -> WholeSegment:
-        with pa.OSFile(str(self.path)) as source, pa.ipc.open_file(source) as file:
+        with _opened(self.path) as file:
             batch, metadata = file.get_batch_with_custom_metadata(self._row)
             return _segment(batch, json.loads(metadata[_KEY]), self._key)
 
@@ -211,8 +212,19 @@ def _parse(path: Path) -> tuple[str, int, int]:
     return evidence, int(numbers[0]), int(numbers[-1])
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a staged file; raises `FileNotFoundError` if it is not there."""
+    with (
+        fetched(path) as (there,),
+        pa.OSFile(str(there)) as source,
+        pa.ipc.open_file(source) as file,
+    ):
+        yield file
+
+
 def _numbers(path: Path) -> list[int]:
-    with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as file:
+    with _opened(path) as file:
         abouts = (
             file.get_batch_with_custom_metadata(row)[1][_KEY]
             for row in range(file.num_record_batches)
@@ -301,9 +313,9 @@ def staged_frames(
         committed: By recording and video track, how many segments parts have already.
     """
     counts: dict[tuple[str, str, int], int] = {}
-    for path in sorted((output / FOLDER).glob("camera_id=*/*.arrow")):
+    for path in (path for path in walk(output / FOLDER) if path.suffix == ".arrow"):
         try:
-            with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as file:
+            with _opened(path) as file:
                 for row in range(file.num_record_batches):
                     batch, metadata = file.get_batch_with_custom_metadata(row)
                     about = json.loads(metadata[_KEY])
@@ -319,5 +331,5 @@ def staged_frames(
 
 def cameras_taken_back(output: Path) -> list[str]:
     """Return the cameras with footage that was taken back out of parts, and is in none yet."""
-    notes = (output / FOLDER).glob(f"camera_id=*/*{_NOTE}")
+    notes = (path for path in walk(output / FOLDER) if path.name.endswith(_NOTE))
     return sorted({camera_of_folder(path.parent.name) for path in notes})

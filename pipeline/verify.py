@@ -11,6 +11,7 @@ one row in `tracks` (unless it may still go on)
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from pipeline.errors import OutputError
 from pipeline.ledger import CameraLedger, Part, cameras_of, parse_part, table_files
 from pipeline.refined import FOLDER as REFINED
 from pipeline.refined import MANIFEST, read_refined
+from pipeline.store import fetched, files, read, shown
 
 _HASHED = re.compile(r".*-([0-9a-f]{16})\.parquet")
 
@@ -46,7 +48,8 @@ class Report:
 
     def note(self, where: object, what: str) -> None:
         """Add a problem."""
-        self.problems.append(Problem(where=str(where), what=what))
+        where = shown(where) if isinstance(where, Path) else str(where)
+        self.problems.append(Problem(where=where, what=what))
 
 
 def verify(output: Path) -> Report:
@@ -88,12 +91,12 @@ def _readable_parts(output: Path, camera_id: str, report: Report) -> Iterator[Pa
             report.note(path, f"no part {following} before it")
         following = last + 1
         try:
-            yield parse_part(path.read_bytes())
+            yield parse_part(read(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
             report.note(path, f"the ledger entry is damaged: {error}")
     kept = {path.name for path, _, _ in ledger.entries()}
     named = {Path(file.path).name for part in _undamaged(ledger, kept) for file in part.files}
-    for path in ledger.folder.glob("*"):
+    for path in files(ledger.folder):
         if path.name not in kept | named | {"lease.json", MANIFEST}:
             report.note(path, "no entry names it: the next start of the run sweeps it")
 
@@ -101,7 +104,7 @@ def _readable_parts(output: Path, camera_id: str, report: Report) -> Iterator[Pa
 def _undamaged(ledger: CameraLedger, names: set[str]) -> Iterator[Part]:
     for name in sorted(names):
         try:
-            yield parse_part((ledger.folder / name).read_bytes())
+            yield parse_part(read(ledger.folder / name))
         except (OSError, ValueError, KeyError, TypeError):
             # It has been reported by now.
             continue
@@ -112,20 +115,28 @@ def _check_file(output: Path, file: FileEntry, report: Report) -> bool:
     report.files += 1
     report.rows += file.rows
     try:
-        size = path.stat().st_size
-        if size != file.bytes:
-            report.note(path, f"has {size} bytes, not {file.bytes}")
-        elif sha256_of(path) != file.sha256:
-            report.note(path, "its content has changed: its hash is another")
-        elif pq.read_metadata(path).num_rows != file.rows:
-            report.note(path, f"has not the {file.rows} rows that it had")
-        else:
+        with fetched(path) as (there,):
+            wrong = _wrong_with(there, file)
+        if not wrong:
             return True
+        report.note(path, wrong)
     except FileNotFoundError:
         report.note(path, "is missing")
     except OSError as error:
         report.note(path, f"cannot be read: {error}")
     return False
+
+
+def _wrong_with(path: Path, file: FileEntry) -> str:
+    """Return what is not as the ledger says; "" if all is."""
+    size = path.stat().st_size
+    if size != file.bytes:
+        return f"has {size} bytes, not {file.bytes}"
+    if sha256_of(path) != file.sha256:
+        return "its content has changed: its hash is another"
+    if pq.read_metadata(path).num_rows != file.rows:
+        return f"has not the {file.rows} rows that it had"
+    return ""
 
 
 def _check_stray(output: Path, path: Path, known: set[str], report: Report) -> None:
@@ -137,8 +148,11 @@ def _check_stray(output: Path, path: Path, known: set[str], report: Report) -> N
         report.note(path, "half written by a run that died: the next start of the run sweeps it")
     elif not hashed:
         report.note(path, "no entry of the ledger names it")
-    elif not sha256_of(path).startswith(hashed[1]):
-        report.note(path, "its content has changed: its hash is not that of its name")
+    else:
+        with fetched(path) as (there,):
+            is_same = sha256_of(there).startswith(hashed[1])
+        if not is_same:
+            report.note(path, "its content has changed: its hash is not that of its name")
 
 
 def _check_segments(camera_id: str, parts: Sequence[Part], report: Report) -> None:
@@ -160,18 +174,21 @@ def _check_segments(camera_id: str, parts: Sequence[Part], report: Report) -> No
 
 
 def _check_rows(output: Path, camera_id: str, parts: Sequence[Part], report: Report) -> None:
-    files: dict[str, list[str]] = {}
+    by_table: dict[str, list[Path]] = {}
     for file in (file for part in parts for file in part.files):
         table = file.path.split("/")[0]
-        files.setdefault(table, []).append(str(output / file.path))
+        by_table.setdefault(table, []).append(output / file.path)
     if not parts:
         return
     # What does not fit into memory goes there, and not into the working folder.
-    with duckdb.connect(config={"temp_directory": tempfile.gettempdir()}) as database:
-        for table, paths in files.items():
+    with ExitStack() as stack:
+        database = stack.enter_context(
+            duckdb.connect(config={"temp_directory": tempfile.gettempdir()})
+        )
+        for table, paths in by_table.items():
             name = "frames" if table == "ledger" else table
-            rows = database.from_parquet(paths, hive_partitioning=False)
-            rows.create_view(name)
+            there = list(map(str, stack.enter_context(fetched(*paths))))
+            database.from_parquet(there, hive_partitioning=False).create_view(name)
         counted = sum(covered.frames for part in parts for covered in part.covered)
         checks = [*_CHECKS, *([_ENDED] if parts[-1].is_final else [])]
         (looked_at,) = database.execute("select count(*) from frames").fetchall()[0]

@@ -12,10 +12,10 @@ from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings
 from pipeline.errors import ConfigError, SourceError
 from pipeline.probe import probe
-from pipeline.probe_pool import probe_all
 from pipeline.records import Recording
 from tests.footage.clips import assert_same, cut_one, decoded, footages_of, run_ffmpeg
 from tests.footage.corrupt import Corpus, patched
+from tests.probing import probe_paths
 from tests.security.hostile import with_mjpeg_size
 
 UNKNOWN = "cannot be read as footage: video track 0 is of an unknown codec"
@@ -37,7 +37,7 @@ def look(paths: Sequence[Path], **settings: str) -> Survey:
 
 
 def test_a_good_track_keeps_its_number_behind_a_bad_one(unknown: Path) -> None:
-    (found,) = probe_all([str(unknown)])
+    (found,) = probe_paths([str(unknown)])
 
     assert isinstance(found, Recording)
     assert found == probe(str(unknown))

@@ -8,7 +8,7 @@ from pipeline.probe import probe
 from pipeline.records import Recording
 
 
-def strike(source_uri: str) -> Recording:
+def strike(source_uri: str, _: object) -> Recording:
     """Do what the file's name says; probe a file that says nothing."""
     name = os.path.basename(source_uri)  # noqa: PTH119 -- the shortest way
     if name.startswith("SIG"):

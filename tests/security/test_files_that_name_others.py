@@ -14,9 +14,9 @@ from pipeline.demux import DemuxSettings, cut
 from pipeline.errors import FfmpegError, SourceError
 from pipeline.ffmpeg import copy_video_tracks
 from pipeline.probe import probe
-from pipeline.probe_pool import probe_all
 from pipeline.records import Footage, FootageEnd, Segment
 from tests.footage.clips import footages_of, run_ffmpeg
+from tests.probing import probe_paths
 from tests.security.conftest import Listener
 from tests.security.hostile import make_clip, with_external_media
 
@@ -83,7 +83,7 @@ def test_a_playlist_would_be_followed_by_ffmpeg_without_our_whitelist(
 def test_a_playlist_renamed_mp4_or_not_reads_nothing_else(list_file: str) -> None:
     with pytest.raises(SourceError, match="cannot be read as footage"):
         probe(list_file)
-    (found,) = probe_all([list_file])
+    (found,) = probe_paths([list_file])
     assert isinstance(found, SourceError)
 
 
@@ -132,7 +132,7 @@ def test_a_mov_whose_media_lies_in_another_file_gives_none_of_it(tmp_path: Path,
     shutil.copy(mp4, secret)
     hostile.write_bytes(with_external_media(mp4.read_bytes(), secret))
 
-    (found,) = probe_all([str(hostile)])
+    (found,) = probe_paths([str(hostile)])
     footage = replace(footages_of(str(mp4))[0], source_uri=str(hostile))
 
     assert isinstance(found, SourceError) or found.size_bytes == hostile.stat().st_size

@@ -14,10 +14,10 @@ from pipeline.cameras import CameraRule, read_cameras
 from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings
 from pipeline.errors import ConfigError
-from pipeline.probe_pool import probe_all
 from pipeline.records import Failure, Recording
 from pipeline.tables import partition
 from tests.footage.clips import cut_one, decoded, footages_of
+from tests.probing import probe_paths
 from tests.security.hostile import FRAMES
 
 NAMES = [
@@ -69,7 +69,7 @@ def test_names_of_every_kind_reach_a_probing_child_whole(mp4: Path, tmp_path: Pa
     for path in paths:
         shutil.copy(mp4, path)
 
-    found = probe_all([*paths, str(tmp_path / "not utf-8 \udcff"), "nul\0byte"])
+    found = probe_paths([*paths, str(tmp_path / "not utf-8 \udcff"), "nul\0byte"])
 
     assert [item.source_uri for item in found[:-2] if isinstance(item, Recording)] == paths
     assert [str(item) for item in found[-2:]] == [

@@ -16,9 +16,9 @@ from pipeline.demux import DemuxSettings
 from pipeline.errors import SourceError
 from pipeline.ffmpeg import DECODER_LIMITS, LONGEST_S, MAX_STREAMS
 from pipeline.probe import FASTEST_FPS, probe
-from pipeline.probe_pool import probe_all
 from pipeline.records import Recording
 from tests.footage.clips import cut_one, decoded, footages_of, run_ffmpeg
+from tests.probing import probe_paths
 from tests.security.hostile import (
     FRAMES,
     make_clip,
@@ -57,7 +57,7 @@ def test_a_duration_that_cannot_be_counts_as_not_said(
     path = tmp_path / "clip.mkv"
     path.write_bytes(MKV_CLAIMS[claim](mkv.read_bytes()))
 
-    (found,) = probe_all([str(path)])
+    (found,) = probe_paths([str(path)])
 
     assert_sane(found)
     assert frames_that_decode(path) == FRAMES
@@ -71,7 +71,7 @@ def test_an_index_that_claims_too_much_gives_the_frames_that_are_there(
     path = tmp_path / "clip.mp4"
     path.write_bytes(MP4_CLAIMS[claim](mp4.read_bytes()))
 
-    (found,) = probe_all([str(path)])
+    (found,) = probe_paths([str(path)])
 
     assert_sane(found)
     assert frames_that_decode(path) == FRAMES
@@ -84,7 +84,7 @@ def test_frames_that_claim_to_last_for_days_come_or_are_counted_as_lost(
     path = tmp_path / "clip.mp4"
     path.write_bytes(with_field(mp4.read_bytes(), b"stts", 12, MAX_I32))
 
-    (found,) = probe_all([str(path)])
+    (found,) = probe_paths([str(path)])
     segments, end = cut_one(footages_of(str(path))[0], DemuxSettings())
 
     assert_sane(found)

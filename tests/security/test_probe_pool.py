@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.errors import FfmpegError, SourceError
 from pipeline.probe import probe
-from pipeline.probe_pool import Probed, ProbeLimits, probe_all
+from pipeline.probe_pool import Probed, ProbeLimits
 from pipeline.records import Recording
+from tests.probing import probe_paths
 
 STRUCK = ProbeLimits(
     recording_s=2.0,
@@ -31,7 +32,7 @@ def no_child_is_left() -> Iterator[None]:
 
 def probe_among_good(mp4: Path, name: str, limits: ProbeLimits = STRUCK) -> SourceError:
     """Probe a recording that strikes between two that do not, and return its error."""
-    found = probe_all([str(mp4), name, str(mp4)], limits)
+    found = probe_paths([str(mp4), name, str(mp4)], limits)
     assert [isinstance(item, Recording) for item in found] == [True, False, True]
     return error_of(found[1])
 
@@ -92,13 +93,13 @@ def test_a_reader_takes_no_module_that_lies_beside_the_footage(
         (tmp_path / f"{name}.py").write_text("raise SystemExit('taken from the footage')")
     monkeypatch.chdir(tmp_path)
 
-    (found,) = probe_all([str(mp4)])
+    (found,) = probe_paths([str(mp4)])
 
     assert isinstance(found, Recording)
 
 
 def test_a_script_that_does_not_run_is_told_with_its_last_words(mp4: Path) -> None:
-    (found,) = probe_all([str(mp4)], ProbeLimits(script="import no_such_module"))
+    (found,) = probe_paths([str(mp4)], ProbeLimits(script="import no_such_module"))
 
     assert "exit code 1: " in str(error_of(found))
     assert "No module named 'no_such_module'" in str(error_of(found))
@@ -109,19 +110,19 @@ def test_what_a_child_finds_is_what_probe_finds_in_the_order_of_the_paths(
 ) -> None:
     paths = [str(mp4), str(mkv), "/missing.mp4", str(mjpeg)] * 20
 
-    found = probe_all(paths)
+    found = probe_paths(paths)
 
     assert [str(item) if isinstance(item, SourceError) else item for item in found] == [
         "No such file or directory" if path == "/missing.mp4" else probe(path) for path in paths
     ]
-    assert probe_all([]) == []
+    assert probe_paths([]) == []
 
 
 def test_one_recording_is_probed_in_less_than_half_a_second(mp4: Path) -> None:
-    probe_all([str(mp4)])
+    probe_paths([str(mp4)])
     began = time.monotonic()
 
-    probe_all([str(mp4)])
+    probe_paths([str(mp4)])
 
     # 0.16 s on an idle machine.
     assert time.monotonic() - began < 0.5 * (1 + os.getloadavg()[0])

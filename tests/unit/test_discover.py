@@ -18,9 +18,13 @@ def archive(tmp_path):
     return tmp_path
 
 
+def addresses(inputs):
+    return [listed.source_uri for listed in find_recordings(inputs)]
+
+
 def found(archive, *inputs):
     """Return what is found, relative to the archive."""
-    paths = find_recordings([str(archive / given) for given in inputs])
+    paths = addresses([str(archive / given) for given in inputs])
     prefix = f"{archive}/"
     assert all(path.startswith(prefix) for path in paths)
     return [path.removeprefix(prefix) for path in paths]
@@ -73,7 +77,7 @@ def test_a_manifest_may_name_absolute_paths_and_recordings_that_are_not_there(ar
 
 def test_a_recording_that_several_inputs_name_is_found_once(archive, monkeypatch):
     monkeypatch.chdir(archive)
-    paths = find_recordings(["b", "a/1.ts", "./a/1.ts", str(archive / "a"), "*/1.*"])
+    paths = addresses(["b", "a/1.ts", "./a/1.ts", str(archive / "a"), "*/1.*"])
     expected = ["a/1.ts", "a/1.ts.json", "b/1.MP4", "b/2.mkv"]
     assert paths == [str(archive / name) for name in expected]
 
@@ -86,7 +90,8 @@ def test_a_recording_that_several_inputs_name_is_found_once(archive, monkeypatch
         ("empty", "no video file"),
         ("empty.csv", "names no recording"),
         ("latin.csv", "can't decode"),
-        ("s3://bucket/a.mkv", "only local paths"),
+        ("https://host/a.mkv", "only paths and s3:// addresses"),
+        ("s3://b/a.mkv", "names no bucket"),
     ],
 )
 def test_an_input_that_gives_nothing_is_named_with_the_reason(archive, monkeypatch, given, reason):
@@ -109,7 +114,7 @@ def test_a_folder_named_like_a_video_is_no_recording_and_one_file_is_one(tmp_pat
     (tmp_path / "day.ts").mkdir()
     (tmp_path / "day.ts" / "a.mkv").write_bytes(b"x")
     twice = [str(tmp_path), str(tmp_path / "day.ts" / ".." / "day.ts" / "a.mkv")]
-    assert find_recordings(twice) == [str(tmp_path / "day.ts" / "a.mkv")]
+    assert addresses(twice) == [str(tmp_path / "day.ts" / "a.mkv")]
 
 
 def test_a_manifest_tells_when_recordings_began(archive):
