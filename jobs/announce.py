@@ -11,6 +11,7 @@ from cluster.meter import MIB
 from jobs.console import show_failures
 from jobs.found import Survey
 from jobs.results import RunEnd
+from pipeline.store import shown
 
 log = logging.getLogger(__name__)
 _MOST_TRACKS_NAMED = 40
@@ -89,7 +90,7 @@ def say_end(end: RunEnd, console: Console) -> None:
         show_failures(console, end.failures)
     else:
         log.info("Video processing completed successfully")
-    log.info("Tables are in %s", end.path)
+    log.info("Tables are in %s", shown(end.path))
 
 
 def _say_effect(plan: dict[str, Any] | None) -> None:

@@ -23,6 +23,7 @@ from jobs.settings import (
 from pipeline.errors import ConfigError, SourceError
 from pipeline.probe_pool import probe_all
 from pipeline.records import Listed
+from pipeline.store import shown
 
 __all__ = [
     "Camera",
@@ -117,7 +118,7 @@ def start_process(
         "tracks": sum(result.tracks for result in end.results),
         "movements": sum(result.movements for result in end.results),
         "failures": len(end.failures),
-        "tables": str(end.path),
+        "tables": shown(end.path),
         "memory_usage": summary["memory_usage"],
         "performance_timings": summary["performance_timings"],
     }

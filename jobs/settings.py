@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from cluster.supervisor import FailureLimit
-from pipeline.aws import AwsSettings
+from pipeline.aws import AwsSettings, is_s3
 from pipeline.backend import PRECISIONS
 from pipeline.cache import DEFAULT_CACHE_GB, CacheSettings
 from pipeline.errors import ConfigError
 from pipeline.faults import VARIABLE, Fault, parse_fault
 from pipeline.letterbox import NETWORK_STRIDE_PX
 from pipeline.refine import RefineSettings
-from pipeline.store import output_root
+from pipeline.store import MOST_PUT_BYTES, output_root
 from pipeline.track import TRACKER_NAMES, TrackSettings
 
 # Bounds of the old service; the job's own memory limit has no upper one, for a node with eight GPUs
@@ -50,8 +50,10 @@ def option(default: Any, text: str, metavar: str | None = None) -> Any:  # noqa:
 class JobSettings:
     """All settings of a job; checked when made, as far as that needs neither files nor Ray."""
 
-    input: tuple[str, ...] = option((), "a file, a folder, a glob or a manifest .csv; repeatable")
-    output: str = option("", "folder for the tables", "DIR")
+    input: tuple[str, ...] = option(
+        (), "a file, a folder, a glob or a manifest .csv, on a disk or s3://bucket/...; repeatable"
+    )
+    output: str = option("", "folder for the tables, or s3://bucket/prefix/", "DIR")
     video_tracks: str = option("all", "which video tracks of each recording: all, or 0,2")
     model: str = option("yolov8n.pt", "path or known name of YOLO weights")
     classes: tuple[str, ...] = option(("person",), "class names with commas, or all")
@@ -90,6 +92,7 @@ class JobSettings:
     profile: str = option("", "AWS profile: whose credentials S3 is read and written with")
     region: str = option("", "AWS region, if neither profile nor environment says")
     endpoint_url: str = option("", "a server other than AWS that speaks S3", "URL")
+    kms_key: str = option("", "KMS key that S3 encrypts the output with: its id or ARN", "KEY")
     cache_gb: float = option(
         DEFAULT_CACHE_GB, "what recordings of S3 may take of a node's disk at once", "GB"
     )
@@ -109,6 +112,7 @@ class JobSettings:
         _one_of("tracker", self.tracker, TRACKER_NAMES)
         self._check_ranges()
         self._check_contradictions()
+        self._check_s3()
         _ = self.wanted_tracks, self.moments, self.daily_hours, self.failure_limit, self.shard_of
 
     def _check_ranges(self) -> None:
@@ -140,10 +144,28 @@ class JobSettings:
                 "overwrite and shard contradict each other: n drivers would remove each other's results"
             )
 
+    def _check_s3(self) -> None:
+        if not is_s3(self.output):
+            return
+        _ = self.output_path
+        if self.part_mb * 1e6 > MOST_PUT_BYTES / 2:
+            raise ConfigError(
+                f"part_mb = {self.part_mb}: in S3 a part is one PUT, and that takes 5 GB at most"
+            )
+        if self.precision == "int8":
+            raise ConfigError(
+                "precision = 'int8': its model is kept in the output, on a disk, not in S3"
+            )
+
     @property
     def aws(self) -> AwsSettings:
         """Where and as whom AWS is asked."""
-        return AwsSettings(profile=self.profile, region=self.region, endpoint_url=self.endpoint_url)
+        return AwsSettings(
+            profile=self.profile,
+            region=self.region,
+            endpoint_url=self.endpoint_url,
+            kms_key_id=self.kms_key,
+        )
 
     @property
     def cache(self) -> CacheSettings:

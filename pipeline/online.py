@@ -21,7 +21,7 @@ from pipeline.errors import OutputError
 from pipeline.identity import from_plain
 from pipeline.ledger import Part
 from pipeline.records import Footage, Observation, TrackedFrame
-from pipeline.store import fetched
+from pipeline.store import fetched, shown
 
 # The rows of a frame may be in its own part or, held back, in one behind it: in the next, or some
 # seconds of footage later, as frame rates tell, which may be wrong.
@@ -184,7 +184,7 @@ def _batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
             for batch in file.iter_batches(_BATCH_ROWS, columns=list(columns)):
                 yield batch.select(list(columns))
     except (OSError, pa.ArrowException) as error:
-        raise OutputError(f"{str(path)!r} cannot be read: {error}") from error
+        raise OutputError(f"{shown(path)!r} cannot be read: {error}") from error
 
 
 class _Reader:

@@ -113,7 +113,7 @@ def open_run(output: str, *, overwrite: bool = False) -> RunFolder:
             is_new = swap(path, path / "run.json", _run_json(uuid.uuid4().hex).encode(), None)
     except OSError as error:
         raise ConfigError(
-            f"output {str(path)!r} cannot be written: {error.strerror or error}"
+            f"output {shown(path)!r} cannot be written: {error.strerror or error}"
         ) from error
     run = find_run(output)
     return RunFolder(path=run.path, run_id=run.run_id, is_new=is_new, made_with=run.made_with)

@@ -82,7 +82,8 @@ def _regex(pattern: str) -> str:
         if piece in said:
             return said[piece]
         if _WILD.fullmatch(piece):
-            return re.sub(r"^\[!", "[^", piece.replace("\\", r"\\"))
+            inside = re.sub(r"([\\\[^&~|])", r"\\\1", piece[1:-1])
+            return f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
         return re.escape(piece)
 
     return "".join(map(one, _WILD.split(pattern)))

@@ -70,7 +70,7 @@ def ray_head() -> Iterator[RayHead]:
         },
     )  # fmt: skip
     try:
-        _wait_for(lambda: _answers(dashboard) and _answers(port), 90, "Ray's head node")
+        wait_for(lambda: _answers(dashboard) and _answers(port), 90, "Ray's head node")
         yield RayHead(address=f"127.0.0.1:{port}", dashboard=f"http://127.0.0.1:{dashboard}")
     finally:
         # Its own way to stop takes longer than all it does. Agents and workers hide their command.
@@ -90,7 +90,7 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _wait_for(done: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_for(done: Callable[[], bool], seconds: float, what: str) -> None:
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, f"{what} did not come up within {seconds} s"
