@@ -46,6 +46,7 @@ _MEANINGS = {
     "KMS.NotFoundException": "there is no such KMS key",
     "KMS.DisabledException": "the KMS key is disabled",
 }
+_BUSY = (429, 500, 502, 503, 504)
 _ELSEWHERE = (
     "PermanentRedirect",
     "301",
@@ -212,6 +213,13 @@ def explain(error: Exception) -> str:
 def is_gone(error: Exception) -> bool:
     """Say whether an error of boto3 means that there is no such object."""
     return _code(error) in ("NoSuchKey", "404", "NotFound")
+
+
+def is_busy(error: Exception) -> bool:
+    """Say whether a server refused a request because it has too much to do."""
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status in _BUSY
 
 
 def is_taken(error: Exception) -> bool:

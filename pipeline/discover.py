@@ -16,7 +16,14 @@ from pathlib import Path
 from pipeline.aws import AwsSettings, S3Address, is_s3, parse_address
 from pipeline.errors import ConfigError
 from pipeline.records import Listed
-from pipeline.s3 import find_object, glob_objects, is_pattern, list_objects, read_object
+from pipeline.s3 import (
+    check_bucket,
+    find_object,
+    glob_objects,
+    is_pattern,
+    list_objects,
+    read_object,
+)
 
 VIDEO_SUFFIXES = frozenset(
     {
@@ -110,6 +117,7 @@ def _expand(given: str, aws: AwsSettings) -> Iterable[Listed]:
 def _in_s3(given: str, aws: AwsSettings) -> list[Listed]:
     """Return what a key, a prefix or a glob of keys names."""
     address = parse_address(given)
+    check_bucket(address, aws, "input")
     if is_pattern(address):
         if matches := list(glob_objects(address, aws)):
             return matches

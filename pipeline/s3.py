@@ -16,6 +16,7 @@ from pipeline.aws import (
     S3Address,
     client,
     explained,
+    is_busy,
     parse_address,
     retries,
 )
@@ -29,6 +30,30 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _WILD = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?[^\]]+\])")
 
 
+def check_bucket(address: S3Address, settings: AwsSettings, what: str) -> None:
+    """Make sure that a bucket answers: what is wrong with it, or with us, shall be known soon.
+
+    Args:
+        address: In the bucket.
+        settings: Where and as whom.
+        what: What it is to us, as an error begins.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    from botocore.exceptions import ClientError
+
+    with explained(f"{what} '{address}'", ConfigError):
+        try:
+            client("s3", settings, FIRST_LOOK_TRIES).list_objects_v2(
+                Bucket=address.bucket, Prefix=address.key, MaxKeys=1
+            )
+        except ClientError as error:
+            # One that is busy is there: work has more patience.
+            if not is_busy(error):
+                raise
+
+
 def list_objects(address: S3Address, settings: AwsSettings) -> Iterator[Listed]:
     """Yield the objects whose keys begin with an address's, sorted by key, a thousand a request.
 
@@ -36,11 +61,9 @@ def list_objects(address: S3Address, settings: AwsSettings) -> Iterator[Listed]:
         ConfigError: They cannot be listed.
     """
     token = ""
-    # The first page fails soon, if it does; the later ones are work that is worth patience.
-    tries = FIRST_LOOK_TRIES
     while True:
         with explained(f"'{address}'", ConfigError):
-            page: dict[str, Any] = client("s3", settings, tries).list_objects_v2(
+            page: dict[str, Any] = client("s3", settings).list_objects_v2(
                 Bucket=address.bucket,
                 Prefix=address.key,
                 **({"ContinuationToken": token} if token else {}),
@@ -52,7 +75,7 @@ def list_objects(address: S3Address, settings: AwsSettings) -> Iterator[Listed]:
                 version=entry["ETag"].strip('"'),
                 storage_class=entry.get("StorageClass", "STANDARD"),
             )
-        token, tries = page.get("NextContinuationToken", ""), WORK_TRIES
+        token = page.get("NextContinuationToken", "")
         if not token:
             return
 

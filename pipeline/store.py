@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.aws import (
-    FIRST_LOOK_TRIES,
     AwsSettings,
     S3Address,
     client,
@@ -31,8 +30,8 @@ from pipeline.aws import (
     is_taken,
     parse_address,
 )
-from pipeline.errors import ConfigError, OutputError
-from pipeline.s3 import list_objects, read_range
+from pipeline.errors import OutputError
+from pipeline.s3 import check_bucket, list_objects, read_range
 
 _ROOT = "s3:"
 _KEYS_A_REQUEST = 1000
@@ -89,10 +88,7 @@ def check_reach(root: Path) -> None:
         ConfigError: It does not.
     """
     if address := _address(root):
-        with explained(f"output '{address}'", ConfigError):
-            client("s3", _Reach.settings, FIRST_LOOK_TRIES).list_objects_v2(
-                Bucket=address.bucket, Prefix=address.key, MaxKeys=1
-            )
+        check_bucket(address, _Reach.settings, "output")
 
 
 def _address(path: Path) -> S3Address | None:

@@ -1,0 +1,219 @@
+"""Whole runs from one bucket into another: equal to those on a disk, whatever happens between."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import duckdb
+import psutil
+import pytest
+
+from jobs.soak_footage import film
+from pipeline.verify import verify
+from tests.aws.conftest import ENVIRONMENT, SECRET, Bucket
+from tests.aws.proxy import BadDays, flaky_proxy
+
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+
+TABLES = (
+    "detections",
+    "movements",
+    "tracks",
+    "refined/movements",
+    "refined/tracks",
+    "refined/events",
+)
+CAMERAS = """\
+[[camera]]
+id = "hall"
+recording = "[ab].mkv"
+video_track = 0
+lines = [{ name = "door", points = [[0.5, 0.0], [0.5, 1.0]], normalised = true }]
+"""
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return three recordings, four video tracks."""
+    folder = tmp_path_factory.mktemp("films")
+    film(folder / "a.mkv", [1, 2], first=0, frames=400)
+    film(folder / "b.mkv", [1], first=400, frames=300)
+    film(folder / "c.mp4", [3], first=0, frames=300)
+    return folder
+
+
+def command(verb: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"jobs.{verb}", *arguments]
+
+
+def backfill(given: str, output: str, *more: str) -> list[str]:
+    return command(
+        "backfill", "--input", given, "--output", output, "--model", "stand-in",
+        "--image-size", "320", "--part-mb", "0.02", *more,
+    )  # fmt: skip
+
+
+def done(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def local(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the output of a run from a disk to a disk."""
+    output = tmp_path_factory.mktemp("local") / "out"
+    run = done(backfill(str(films), str(output)))
+    assert run.returncode == 0, run.stderr
+    return output
+
+
+@pytest.fixture
+def archive(bucket: Bucket, films: Path) -> str:
+    """Return the prefix that the recordings lie below in a bucket."""
+    for path in films.iterdir():
+        bucket.upload(f"films/{path.name}", path)
+    return f"s3://{bucket.name}/films/"
+
+
+def rows(output: Path, table: str) -> list[tuple[object, ...]]:
+    """Return a table's rows, whatever files they are in and wherever the recordings lie."""
+    sql = (
+        "select * replace (parse_filename(source_uri) as source_uri) "
+        f"from read_parquet('{output}/{table}/*/*/*.parquet', hive_partitioning = true) order by all"
+    )
+    return duckdb.execute(sql).fetchall()
+
+
+def assert_equal(local: Path, found: Path) -> None:
+    for table in TABLES:
+        assert rows(found, table) == rows(local, table), table
+    assert len(rows(local, "movements")) > 500
+    assert verify(found).problems == []
+
+
+def test_a_run_from_bucket_to_bucket_equals_one_from_disk_to_disk(
+    bucket: Bucket, archive: str, local: Path, tmp_path: Path
+) -> None:
+    output = f"s3://{bucket.name}/logs/hall"
+    run = done(backfill(archive, output, "--endpoint-url", bucket.endpoint_url))
+    assert run.returncode == 0, run.stderr
+    assert f"Tables are in {output}" in run.stderr + run.stdout
+    assert_equal(local, bucket.download("logs/hall/", tmp_path / "found"))
+    assert bucket.keys("logs/hall/staging") == []
+
+    reach = ("--endpoint-url", bucket.endpoint_url)
+    status = done(command("status", output, *reach))
+    assert "4 of 4 video track(s) done, 1400 frames looked at" in status.stdout
+    verified = done(command("verify", output, *reach))
+    assert verified.returncode == 0, verified.stdout
+    assert "all is as the ledger says" in verified.stdout
+    again = done(command("retry", output, *reach))
+    assert again.returncode == 0, again.stderr
+    assert "Nothing was left to do" in again.stderr + again.stdout
+
+    # A byte that has changed in the bucket is found there.
+    (victim, *_) = bucket.keys("logs/hall/movements/")
+    content = bytearray(bucket.s3.get_object(Bucket=bucket.name, Key=victim)["Body"].read())
+    content[len(content) // 2] ^= 1
+    bucket.put(victim, bytes(content))
+    verified = done(command("verify", output, *reach))
+    assert verified.returncode == 1
+    assert f"s3://{bucket.name}/{victim}: its content has changed" in verified.stdout
+
+
+def test_a_run_that_is_killed_goes_on_from_what_is_in_the_bucket(
+    bucket: Bucket, archive: str, local: Path, tmp_path: Path
+) -> None:
+    order = backfill(archive, f"s3://{bucket.name}/logs", "--endpoint-url", bucket.endpoint_url)
+    with (tmp_path / "log").open("wb") as log:
+        driver = subprocess.Popen(order, stdout=log, stderr=log)
+    end = time.monotonic() + 200
+    while not [key for key in bucket.keys("logs/ledger/") if "/part-" in key]:
+        assert driver.poll() is None, (tmp_path / "log").read_text()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    for process in [
+        *psutil.Process(driver.pid).children(recursive=True),
+        psutil.Process(driver.pid),
+    ]:
+        process.kill()
+    driver.wait()
+
+    run = done(order)
+    assert run.returncode == 0, run.stderr
+    assert "Going on with run" in run.stderr + run.stdout
+    assert_equal(local, bucket.download("logs/", tmp_path / "found"))
+    assert not bucket.s3.list_multipart_uploads(Bucket=bucket.name).get("Uploads")
+
+
+def test_bad_days_of_the_server_change_nothing_and_are_counted(
+    bucket: Bucket, archive: str, local: Path, tmp_path: Path
+) -> None:
+    days = BadDays(bucket.endpoint_url, slow_every=5, cut_every=20)
+    with flaky_proxy(days) as endpoint_url:
+        run = done(backfill(archive, f"s3://{bucket.name}/logs", "--endpoint-url", endpoint_url))
+    assert run.returncode == 0, run.stderr
+    assert days.slowed >= 10
+    assert days.cut >= 2
+    assert_equal(local, bucket.download("logs/", tmp_path / "found"))
+
+
+def test_no_secret_is_in_any_log_table_config_or_file_of_ray(
+    bucket: Bucket, archive: str, tmp_path: Path
+) -> None:
+    sessions = Path(tempfile.mkdtemp(prefix="ff-", dir="/tmp"))
+    run = done(
+        backfill(
+            archive, f"s3://{bucket.name}/logs", "--endpoint-url", bucket.endpoint_url, "--limit", "1"
+        ),
+        RAY_TMPDIR=str(sessions), TMPDIR=str(tmp_path),
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    found = bucket.download("logs/", tmp_path / "found")
+    said = run.stdout + run.stderr
+    assert SECRET not in said
+    searched = [p for folder in (tmp_path, sessions) for p in folder.rglob("*") if p.is_file()]
+    assert any(found in path.parents for path in searched)
+    for path in searched:
+        content = path.read_bytes()
+        for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            assert ENVIRONMENT[name].encode() not in content, path
+
+
+BAD = {
+    "no such bucket": ("s3://no-such-bucket-anywhere/a/", {}, "there is no such bucket"),
+    "no credentials": (
+        None,
+        {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
+        "no credentials",
+    ),
+    "no profile": (None, {"AWS_PROFILE": "nobody"}, "profile (nobody) could not be found"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_clear_line_and_soon(bucket: Bucket, archive: str, what: str) -> None:
+    given, environment, reason = BAD[what]
+    began = time.monotonic()
+    run = done(
+        command("plan", "--input", given or archive, "--endpoint-url", bucket.endpoint_url),
+        **environment,
+    )
+    assert run.returncode == 2, run.stderr
+    assert reason in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1, run.stderr
+    assert time.monotonic() - began < 20
+
+
+def test_a_server_that_is_down_is_named_soon(archive: str) -> None:
+    began = time.monotonic()
+    run = done(command("plan", "--input", archive, "--endpoint-url", "http://127.0.0.1:9"))
+    assert run.returncode == 2
+    assert re.search(r"the server does not answer: .*127\.0\.0\.1:9", run.stderr), run.stderr
+    assert time.monotonic() - began < 20
