@@ -14,7 +14,7 @@ _MOST_READS = 5
 # Of one step on one segment there is a row for each process that had a part in it.
 _STEPS = """
 select step, sum(wall_s), sum(cpu_s), sum(frames), sum(bytes), sum(wait_s),
-    sum(crossed_bytes), count(distinct (node, pid))
+    sum(crossed_bytes), sum(retries), count(distinct (node, pid))
 from metrics where wall_s is not null and ($attempt = '' or attempt_id = $attempt)
 group by step order by 2 desc
 """
@@ -43,6 +43,7 @@ class StepTime:
         bytes: What it gave on.
         wait_s: How long work lay ready before it.
         crossed_bytes: Pixels that came to it from other nodes.
+        retries: Requests to S3 that had to be made again.
         workers: Processes that did it.
     """
 
@@ -53,6 +54,7 @@ class StepTime:
     bytes: int
     wait_s: float
     crossed_bytes: int
+    retries: int
     workers: int
 
     @property
@@ -142,8 +144,8 @@ def _read(output: Path, attempt_id: str) -> Measured:
         alerts = connection.execute(_ALERTS, given).fetchone()
     return Measured(
         [
-            StepTime(s, w, c, int(f or 0), int(b or 0), q or 0.0, int(x or 0), n)
-            for s, w, c, f, b, q, x, n in steps
+            StepTime(s, w, c, int(f or 0), int(b or 0), q or 0.0, int(x or 0), int(r or 0), n)
+            for s, w, c, f, b, q, x, r, n in steps
         ],
         [NodeMemory(*row) for row in memory],
         int(alerts[0]) if alerts else 0,

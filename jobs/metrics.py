@@ -48,6 +48,7 @@ def show_steps(console: Console, measured: Measured) -> None:
         "MB out",
         "MB from other nodes",
         "waited s",
+        "retries",
         "workers",
         "frames/s",
     ):
@@ -62,6 +63,7 @@ def show_steps(console: Console, measured: Measured) -> None:
             f"{step.bytes / 1e6:.1f}" if step.bytes else "",
             f"{step.crossed_bytes / 1e6:.1f}" if step.crossed_bytes else "",
             f"{step.wait_s:.1f}" if step.wait_s else "",
+            str(step.retries or ""),
             str(step.workers or ""),
             f"{step.fps:.1f}" if step.frames else "",
         )

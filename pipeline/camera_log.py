@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pipeline.aws import retries
 from pipeline.clock import CameraClock
 from pipeline.compact import compact
 from pipeline.fill import Filler
@@ -228,7 +229,7 @@ class CameraLog:
     def _own_spans(self, frames: int, ready_at: float) -> list[Span]:
         return [
             self._track_watch.span(frames=frames, ready_at=ready_at),
-            self._write_watch.span(frames=frames),
+            self._write_watch.span(frames=frames, retries=retries.take()),
         ]
 
     def _part_for(self, footage: Footage) -> OpenPart:

@@ -23,6 +23,7 @@ class Progress:
         jumps: What is told of times that jump back; "" if none do.
         segments: Segments that were given or found done; they are not given again.
         frames: Frames of those segments.
+        is_read_again: A segment of it has to be read from the recording itself.
         watch: Time spent on it, over all attempts.
     """
 
@@ -34,6 +35,7 @@ class Progress:
     jumps: str = ""
     segments: int = 0
     frames: int = 0
+    is_read_again: bool = False
     watch: Stopwatch = field(default_factory=lambda: Stopwatch("demux"))
 
     def wants(self, segment: int) -> bool:

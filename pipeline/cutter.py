@@ -200,6 +200,7 @@ class Cutter:
         if not build:
             return None
         data = self._carried(run, tail if tail_pts else _Run(0))
+        self._progress.is_read_again |= not data
         return Segment(
             footage=self._footage,
             index=index,

@@ -14,17 +14,20 @@ How ffmpeg is run and what its death means is in `ffmpeg`; decoding is in `decod
 
 import subprocess
 from collections.abc import Container, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import replace
 from types import MappingProxyType
 
 import av
 
+from pipeline.aws import is_s3, retries
 from pipeline.cache import let_go, on_disk
 from pipeline.cut_progress import Progress
 from pipeline.cutter import Cutter, DemuxSettings
 from pipeline.errors import FfmpegError, SourceError
 from pipeline.ffmpeg import Stream, copy_video_tracks
 from pipeline.records import Footage, FootageEnd, FootageKey, Segment
+from pipeline.timing import Span, Stopwatch
 
 __all__ = ["MOST_ATTEMPTS", "DemuxSettings", "cut"]
 
@@ -51,46 +54,44 @@ def cut(
         What cannot be read is in its failures; nothing is raised for bad footage.
     """
     tracks = [Progress(footage, done.get(footage.key, ())) for footage in footages]
-    is_read_again = False
+    footage, fetch = footages[0], Stopwatch("fetch")
+    try:
+        with ExitStack() as stack:
+            with fetch.running():
+                path = stack.enter_context(on_disk(footage, settings.cache))
+            error, attempts = yield from _attempts(path, tracks, settings)
+    except SourceError as raised:
+        error, attempts = raised, 1
+    if not any(track.is_read_again for track in tracks):
+        let_go(footage, settings.cache)
+    fetched = [_fetched(footage, fetch)] if is_s3(footage.source_uri) else []
+    for track in tracks:
+        end = track.end(error, attempts)
+        yield replace(end, spans=(*fetched, *end.spans))
+        fetched = []
+
+
+def _fetched(footage: Footage, watch: Stopwatch) -> Span:
+    return watch.span(frames=0, bytes_=footage.size_bytes, retries=retries.take())
+
+
+def _attempts(
+    path: str, tracks: Sequence[Progress], settings: DemuxSettings
+) -> Generator[Segment, None, tuple[Exception | None, int]]:
+    """Yield segments; return what was wrong with the last attempt, if anything, and its number."""
     for attempt in range(1, MOST_ATTEMPTS + 1):
-        cutting = _Kept(_attempt(tracks, settings, last=attempt == MOST_ATTEMPTS))
-        for segment in cutting:
-            is_read_again |= segment.in_place
-            yield segment
-        error = cutting.error
+        error = yield from _attempt(path, tracks, settings, last=attempt == MOST_ATTEMPTS)
         if not _was_killed(error):
             break
-    if not is_read_again:
-        let_go(footages[0], settings.cache)
-    for track in tracks:
-        yield track.end(error, attempt)
-
-
-@dataclass(slots=True)
-class _Kept:
-    """A generator in a `for` loop, and what it returned.
-
-    Attributes:
-        error: What was wrong, once the loop is through.
-    """
-
-    generator: Generator[Segment, None, Exception | None]
-    error: Exception | None = None
-
-    def __iter__(self) -> Iterator[Segment]:
-        self.error = yield from self.generator
+    return error, attempt
 
 
 def _attempt(
-    tracks: Sequence[Progress], settings: DemuxSettings, *, last: bool
+    path: str, tracks: Sequence[Progress], settings: DemuxSettings, *, last: bool
 ) -> Generator[Segment, None, Exception | None]:
     """Run one ffmpeg; yield segments that were not given yet, return what was wrong, if anything."""
-    footage = tracks[0].footage
     try:
-        with (
-            on_disk(footage, settings.cache) as path,
-            copy_video_tracks(path, [track.footage.track for track in tracks]) as stream,
-        ):
+        with copy_video_tracks(path, [track.footage.track for track in tracks]) as stream:
             cutters = [Cutter(track, stream, i, settings) for i, track in enumerate(tracks)]
             broken_off = yield from _read(stream, cutters)
             error = _end(stream, broken_off)

@@ -15,7 +15,9 @@ from pipeline.store import fetched
 from pipeline.timing import Span
 
 _BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
-_SPAN_COLUMNS = ("step", "wall_s", "cpu_s", "frames", "pid", "bytes", "wait_s", "crossed_bytes")
+_SPAN_COLUMNS = (
+    "step", "wall_s", "cpu_s", "frames", "pid", "bytes", "wait_s", "crossed_bytes", "retries",
+)  # fmt: skip
 _DERIVED_STEPS = ("track", "write")
 
 

@@ -176,6 +176,7 @@ class OpenPart:
                     "bytes": sum(span.bytes for span in same),
                     "wait_s": sum(span.wait_s for span in same),
                     "crossed_bytes": sum(span.crossed_bytes for span in same),
+                    "retries": sum(span.retries for span in same),
                 }
             )
         if len(self._measured) >= _MOST_MEASURED:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.records import Failure
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 # Not the name that Hive has for null: pyarrow cannot read a table of which every date is null.
 NO_DATE = "unknown"
 
@@ -141,6 +141,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             pa.field("bytes", pa.int64()),
             pa.field("wait_s", pa.float64()),
             pa.field("crossed_bytes", pa.int64()),
+            pa.field("retries", pa.int64()),
             pa.field("pid", pa.int64()),
             pa.field("node", pa.string()),
             pa.field("rss_mb", pa.float64()),

@@ -12,7 +12,7 @@ class Span:
     """One step's work on one stretch of footage.
 
     Attributes:
-        step: The step's name: "demux", "decode", "detect", "track", "write".
+        step: The step's name: "fetch", "demux", "decode", "detect", "track", "write".
         wall_s: Elapsed seconds, waiting for neighbours not included.
         cpu_s: CPU seconds of the process while the span was open, all threads.
         frames: Frames that the step handled.
@@ -22,6 +22,7 @@ class Span:
         ended_at: Unix time; 0 where it is not known any more.
         node: Where that process runs; "" where nobody said.
         crossed_bytes: Pixels that came to it from another node.
+        retries: Requests to S3 that had to be made again.
     """
 
     step: str
@@ -34,6 +35,7 @@ class Span:
     ended_at: float = 0.0
     node: str = ""
     crossed_bytes: int = 0
+    retries: int = 0
 
     def crossed(self, before: "Span", pixels: int) -> "Span":
         """Return it as of work that came with so many bytes of pixels from the step before."""
@@ -71,13 +73,16 @@ class Stopwatch:
             self._wall_s += time.perf_counter() - wall
             self._cpu_s += time.process_time() - cpu
 
-    def span(self, *, frames: int, bytes_: int = 0, ready_at: float = 0.0) -> Span:
+    def span(
+        self, *, frames: int, bytes_: int = 0, ready_at: float = 0.0, retries: int = 0
+    ) -> Span:
         """Return what was counted since the last call, as a span.
 
         Args:
             frames: How many it is about.
             bytes_: What the step gave on.
             ready_at: Unix time since when the work lay ready; 0 means that it never lay.
+            retries: Requests that had to be made again.
         """
         span = Span(
             step=self._step,
@@ -89,6 +94,7 @@ class Stopwatch:
             wait_s=_waited_s(ready_at, self._began_at),
             ended_at=time.time(),
             node=_Here.node,
+            retries=retries,
         )
         self._wall_s = self._cpu_s = self._began_at = 0.0
         return span

@@ -194,7 +194,7 @@ def test_refined_files_say_what_made_their_rows(plain):
     for file in read_refined(plain, "door").files:
         footer = pq.read_metadata(plain / file.path).metadata
         assert footer[b"footfall.run_id"] == b"r"
-        assert footer[b"footfall.schema_version"] == b"2"
+        assert footer[b"footfall.schema_version"] == b"3"
 
 
 def test_a_start_that_died_before_it_had_swept_leaves_nothing_for_the_next(tmp_path, monkeypatch):

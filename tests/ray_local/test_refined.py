@@ -31,9 +31,9 @@ polygon = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]
 
 def held(output: Path, footage: Path, clip: str, **of: str) -> Quality:
     """Hold the refined log of a clip's video track against its truth."""
-    options = argparse.Namespace(
-        output=str(output), recording="", video_track=None, online=False, **of
-    )
+    parser = argparse.ArgumentParser()
+    one_track.ask(parser)
+    options = argparse.Namespace(**{**vars(parser.parse_args([str(output)])), **of})
     return quality(read_mot(footage / f"{clip}.gt.txt"), one_track.find(options).tracks())
 
 
