@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster.supervisor import FailureLimit
+from pipeline.aws import AwsSettings
 from pipeline.backend import PRECISIONS
 from pipeline.errors import ConfigError
 from pipeline.faults import VARIABLE, Fault, parse_fault
+from pipeline.labels import USD_PER_1000
 from pipeline.letterbox import NETWORK_STRIDE_PX
 from pipeline.refine import RefineSettings
 from pipeline.track import TRACKER_NAMES, TrackSettings
@@ -84,6 +86,18 @@ class JobSettings:
         0.0, "rows a second of each track in the refined log; 0 means every frame", "HZ"
     )
     count_interval_s: float = option(60.0, "length of an interval of the table of counts", "S")
+    aws_labels: bool = option(
+        False, "ask Rekognition for the labels of some frames; it costs money"
+    )
+    aws_frame_skip: int = option(60, "of how many frames one has labels", "N")
+    aws_max_tps: float = option(5.0, "calls of Rekognition a second, at most", "N")
+    aws_max_cost: float = option(
+        0.0, "what calls may cost over all starts, in USD; 0 means any sum", "USD"
+    )
+    aws_price: float = option(USD_PER_1000, "price of 1,000 calls of Rekognition, in USD", "USD")
+    aws_profile: str = option("", "whose credentials AWS is asked with; the usual ones otherwise")
+    aws_region: str = option("", "AWS region, if neither profile nor environment says")
+    aws_endpoint_url: str = option("", "a server other than AWS that speaks its protocol", "URL")
     trust_weights: bool = option(False, "load weights of unknown hash: runs the code in them")
     track: TrackSettings = field(default_factory=TrackSettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
@@ -99,6 +113,7 @@ class JobSettings:
         _one_of("precision", self.precision, ("auto", *known))
         _one_of("tracker", self.tracker, TRACKER_NAMES)
         self._check_ranges()
+        self._check_labels()
         self._check_contradictions()
         _ = self.wanted_tracks, self.moments, self.daily_hours, self.failure_limit, self.shard_of
 
@@ -116,6 +131,14 @@ class JobSettings:
         if not 0 < self.count_interval_s < math.inf:
             raise ConfigError(f"count_interval_s = {self.count_interval_s}: it is more than 0")
 
+    def _check_labels(self) -> None:
+        _at_least("aws_frame_skip", self.aws_frame_skip, 1)
+        for name in ("aws_max_cost", "aws_price"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} = {getattr(self, name)}: it is 0 or more")
+        if not 0 < self.aws_max_tps < math.inf:
+            raise ConfigError(f"aws_max_tps = {self.aws_max_tps}: it is more than 0")
+
     def _check_contradictions(self) -> None:
         if not self.classes:
             raise ConfigError("classes: name one, or all")
@@ -128,6 +151,13 @@ class JobSettings:
             raise ConfigError(
                 "overwrite and shard contradict each other: n drivers would remove each other's results"
             )
+
+    @property
+    def aws(self) -> AwsSettings:
+        """Where and as whom AWS is asked."""
+        return AwsSettings(
+            profile=self.aws_profile, region=self.aws_region, endpoint_url=self.aws_endpoint_url
+        )
 
     @property
     def output_path(self) -> Path:
