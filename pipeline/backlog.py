@@ -40,7 +40,7 @@ class _Spool:
 
     def write(self, data: bytes) -> int | None:
         """Write at the end; return where; None if there is no room."""
-        if not self.left:
+        if self.file is None:
             self.end = 0
         if self.end + len(data) > self.most_bytes:
             return None
@@ -61,7 +61,8 @@ class _Spool:
         data = os.pread(self.file.fileno(), size, at)
         self.left -= 1
         if not self.left:
-            self.file.truncate(0)
+            self.file.close()
+            self.file = None
         return data
 
 

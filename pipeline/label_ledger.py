@@ -262,10 +262,14 @@ class LabelLedger:
         Raises:
             OutputError: An entry is damaged.
         """
-        state = self.state()
-        by_attempt = [*(entry.calls for entry in self.entries()), state.lost_calls]
+        state, entries = self.state(), self.entries()
+        by_attempt = [*(entry.calls for entry in entries), state.lost_calls]
         told = told_of(state)
-        noted = [self.answer(key)["attempt_id"] for key in self.answers()]
+        noted = [
+            self.answer(key)["attempt_id"]
+            for key in self.answers()
+            if not any(key[1] in entry.answered.get(key[0], ()) for entry in entries)
+        ]
         # Those of the state have been counted.
         open_ = {key: asked["attempt_id"] for key, asked in self.asked().items()}
         noted += [who for key, who in open_.items() if (key, who) not in told]

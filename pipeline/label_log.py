@@ -85,6 +85,9 @@ class LabelLog:
             for picture_id, numbers in entry.answered.items():
                 self._answered.setdefault(picture_id, set()).update(numbers)
         noted = self._ledger.answers()
+        # A process died between its entry and these.
+        self._ledger.forget_answers([key for key in noted if self._is_answered(key)])
+        noted = [key for key in noted if not self._is_answered(key)]
         for picture_id, number in noted:
             self._answered.setdefault(picture_id, set()).add(number)
         self._noted = len(noted)

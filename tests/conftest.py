@@ -67,6 +67,9 @@ def ray_head() -> Iterator[RayHead]:
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "RAY_idle_worker_killing_time_threshold_ms": "600000",
+            # Actors find credentials where they run; these are nobody's.
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing-secret",
         },
     )  # fmt: skip
     try:
