@@ -89,7 +89,7 @@ class Labeller:
         self._changed = threading.Condition()
         self._backlog = Backlog()
         self._busy = 0
-        self._is_last = False
+        self._is_last = self._is_closing = False
         self._look_at = -math.inf
         self._away = ""
         self._error: Exception | None = None
@@ -133,7 +133,7 @@ class Labeller:
         return self._away
 
     def end(self) -> None:
-        """Say that no more pictures come unless there is time: who is away now has been so for good."""
+        """Say that the end is near: who is asked and is away from now on is so for good."""
         with self._changed:
             # Who was away a moment ago is asked once more.
             self._is_last, self._look_at, self._away = True, -math.inf, ""
@@ -153,6 +153,9 @@ class Labeller:
             OutputError: Something cannot be written.
         """
         self.end()
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
         for thread in self._threads:
             thread.join()
         if self._error is not None:
@@ -182,7 +185,7 @@ class Labeller:
                 if waiting:
                     self._busy += 1
                     return waiting
-                if self._is_last and not self._busy and not len(self._backlog):
+                if self._is_closing and not self._busy and not len(self._backlog):
                     self._changed.notify_all()
                     return None
                 self._changed.wait(rest_s if rest_s > 0 else None)
