@@ -48,6 +48,30 @@ def asked_twice(rekognition: StandInRekognition) -> list[str]:
     return [picture for picture, count in counts.items() if count > 1]
 
 
+def assert_are_the_answers(rows: list[dict], rekognition: StandInRekognition) -> None:
+    """Assert that each frame has what the server said about its picture, and no picture is left."""
+    told = {
+        answer["Labels"][0]["Name"]: answer["Labels"]
+        for answer in map(answer_to, rekognition.pictures)
+    }
+    for key in {(row["camera_id"], row["frame_index"]) for row in rows}:
+        own = [row for row in rows if (row["camera_id"], row["frame_index"]) == key]
+        ((place,), people) = [
+            [row for row in own if (row["x_min"] is None) == is_place] for is_place in (True, False)
+        ]
+        street, person = told.pop(place["name"])
+        assert place["confidence"] == pytest.approx(street["Confidence"] / 100)
+        assert place["parents"] == ["City"]
+        assert place["pts_s"] == pytest.approx(key[1] / 25)
+        box = person["Instances"][0]["BoundingBox"]
+        assert len(people) == 2
+        for each in people:
+            assert each["x_min"] == pytest.approx(box["Left"] * 320, rel=1e-5)
+            assert each["y_max"] == pytest.approx((box["Top"] + box["Height"]) * 240, rel=1e-5)
+            assert each["model_version"] == "3.0"
+    assert told == {}
+
+
 def test_every_60th_frame_of_each_video_track_is_asked_about_once_and_the_table_has_the_answers(
     fast_run: Callable, walkers: Path, rekognition: StandInRekognition
 ) -> None:
@@ -66,27 +90,7 @@ def test_every_60th_frame_of_each_video_track_is_asked_about_once_and_the_table_
     assert frames == {
         (f"walkers-{track}", track, number) for track in (0, 1) for number in range(0, 300, 60)
     }
-    # Frame by frame, what the server said about its picture.
-    told = {
-        answer["Labels"][0]["Name"]: answer["Labels"]
-        for answer in map(answer_to, rekognition.pictures)
-    }
-    for key in frames:
-        own = [r for r in rows if (r["camera_id"], r["video_track"], r["frame_index"]) == key]
-        ((place,), people) = [
-            [r for r in own if (r["x_min"] is None) == is_place] for is_place in (True, False)
-        ]
-        street, person = told.pop(place["name"])
-        assert place["confidence"] == pytest.approx(street["Confidence"] / 100)
-        assert place["parents"] == ["City"]
-        assert place["pts_s"] == pytest.approx(key[2] / 25)
-        box = person["Instances"][0]["BoundingBox"]
-        assert len(people) == 2
-        for each in people:
-            assert each["x_min"] == pytest.approx(box["Left"] * 320, rel=1e-5)
-            assert each["y_max"] == pytest.approx((box["Top"] + box["Height"]) * 240, rel=1e-5)
-            assert each["model_version"] == "3.0"
-    assert told == {}
+    assert_are_the_answers(rows, rekognition)
 
     assert job.summary["labels"] == {"calls": CALLS, "usd": 0.01, "frames_failed": 0}
     assert job.summary["performance_timings"]["aws_detection"] > CALLS * 0.3
@@ -190,6 +194,21 @@ def test_the_limit_on_cost_holds_over_all_starts(
     assert asked_twice(rekognition) == []
 
 
+def kill_midway(command: list[str], is_midway: Callable[[], bool]) -> None:
+    """Run a command and kill it, with all that it started, once it is midway."""
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while not is_midway():
+        assert driver.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    family = [*psutil.Process(driver.pid).children(recursive=True), psutil.Process(driver.pid)]
+    for process in reversed(family):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    driver.wait()
+
+
 def test_a_run_whose_driver_is_killed_asks_about_no_frame_twice(
     tmp_path: Path, rekognition: StandInRekognition
 ) -> None:
@@ -202,17 +221,7 @@ def test_a_run_whose_driver_is_killed_asks_about_no_frame_twice(
         "--aws-frame-skip", "10", "--aws-max-tps", "20", "--aws-region", "eu-central-1",
         "--aws-endpoint-url", rekognition.url,
     ]  # fmt: skip
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 120
-    while len(rekognition.pictures) < 20:
-        assert driver.poll() is None, "it ended before it was killed"
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    family = [*psutil.Process(driver.pid).children(recursive=True), psutil.Process(driver.pid)]
-    for process in reversed(family):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    driver.wait()
+    kill_midway(command, lambda: len(rekognition.pictures) >= 20)
     # What it was asking about is answered, and nobody is there to hear it.
     time.sleep(1)
     before = len(rekognition.pictures)
