@@ -70,6 +70,11 @@ class DataflowSpec:
         return {footage.key: footage for tail in self.tails for footage in tail.footages}
 
     @property
+    def pictures(self) -> frozenset[str]:
+        """The `picture_id` of all footage that is left."""
+        return frozenset(footage.picture_id for tail in self.tails for footage in tail.footages)
+
+    @property
     def warm_up(self) -> WarmUp:
         """A batch of the largest frames that will come."""
         boxes = [footage.letterbox for footage in self.footages.values()]
@@ -196,7 +201,7 @@ class Actors:
                     max_task_retries=-1,
                     max_concurrency=THREADS,
                 )
-                .remote(spec.labels, sorted(self.of_camera), retry=spec.is_retry)
+                .remote(spec.labels, sorted(self.of_camera), spec.pictures if spec.is_retry else ())
             )
         self._starting = self._start_workers()
 

@@ -6,7 +6,7 @@ started again, say, the next pictures are let go: at the end of the run they are
 (`label_fill`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,11 +28,13 @@ THREADS = 16
 class LabelActor:
     """The domain class of the actor; each of its methods may run beside the others."""
 
-    def __init__(self, settings: LabelSettings, camera_ids: Sequence[str], *, retry: bool) -> None:
+    def __init__(
+        self, settings: LabelSettings, camera_ids: Sequence[str], retry: Collection[str]
+    ) -> None:
         """Go on with what is on disk: see `Labeller`."""
         keep_out("pandas")
         run_on(ray.get_runtime_context().get_node_id())
-        self._labeller = Labeller(settings, camera_ids, retry=camera_ids if retry else ())
+        self._labeller = Labeller(settings, camera_ids, retry=retry)
 
     def ready(self) -> bool:
         """Answer, once the actor runs and knows whom to ask."""

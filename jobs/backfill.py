@@ -166,7 +166,7 @@ class _Worked:
     """What was worked with, and what came of it; see `RunEnd`.
 
     Attributes:
-        asked_about: Cameras whose labels were asked for on the way.
+        asked_about: Pictures (see `identity`) whose labels were asked for on the way.
     """
 
     hardware: MadeWith | None
@@ -192,8 +192,7 @@ def _work_and_label(
     tidy_all(labels, found, refining)
     worked = _work(start, found, refining, show, retry=retry)
     # What failed again a moment ago has had its try.
-    untried = set(found.cameras) - worked.asked_about
-    make_up(labels, found, retry=untried if retry else ())
+    make_up(labels, found, tried=worked.asked_about, retry=retry)
     return worked
 
 
@@ -244,7 +243,7 @@ def _work(
         refined=refined,
         plan=spec.memory,
         outcome=outcome,
-        asked_about=frozenset(tail.camera_id for tail in spec.tails),
+        asked_about=spec.pictures,
     )
 
 

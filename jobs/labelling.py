@@ -15,7 +15,7 @@ from pipeline.label_frames import label_calls
 from pipeline.label_ledger import LabelLedger, calls_made
 from pipeline.label_tidy import tidy_labels
 from pipeline.labeller import Labeller
-from pipeline.labels import PRICED_ON, LabelSettings, calls_within, price_usd
+from pipeline.labels import PRICED_ON, USD_PER_1000, LabelSettings, calls_within, price_usd
 from pipeline.ledger import cameras_of
 from pipeline.records import Failure, Footage
 from pipeline.tables import Provenance
@@ -34,9 +34,9 @@ def cost_line(settings: JobSettings, calls: int) -> str:
     """Return what so many calls cost, in one line."""
     price = settings.aws_price
     line = (
-        f"labels: about {calls} calls of Rekognition, one for every {settings.aws_frame_skip} frames: "
-        f"{price_usd(calls, price):.3f} USD at {price:g} USD per 1,000 calls (list price on "
-        f"{PRICED_ON}: --aws-price)"
+        f"labels: about {calls} calls of Rekognition in all, one for every "
+        f"{settings.aws_frame_skip} frames: {price_usd(calls, price):.3f} USD at {price:g} USD per "
+        f"1,000 calls (list price on {PRICED_ON}: {USD_PER_1000:g}; --aws-price)"
     )
     if settings.aws_max_cost:
         line += f"; it stops at {settings.aws_max_cost:g} USD, over all starts"
@@ -93,19 +93,23 @@ def tidy_all(labels: LabelSettings, found: Survey, cameras: Iterable[str]) -> No
         tidy_labels(labels, camera_id, present)
 
 
-def make_up(labels: LabelSettings, found: Survey, *, retry: Collection[str]) -> None:
+def make_up(
+    labels: LabelSettings, found: Survey, *, tried: Collection[str] = (), retry: bool = False
+) -> None:
     """Ask for the labels of frames that were looked at, and that nobody has been asked about.
 
     Args:
         labels: How to ask.
         found: What is wanted; the leases of its cameras must be held.
-        retry: Cameras of which what failed in earlier starts is asked for again.
+        tried: Pictures that this start has asked about already.
+        retry: Ask again about what failed in earlier starts.
 
     Raises:
         OutputError: What is on disk is damaged, or cannot be written.
     """
     footages = [with_pictures(found, each.footage) for each in found.wanted]
-    labeller = Labeller(labels, found.cameras, retry=retry)
+    again = {each.picture_id for each in footages} - set(tried) if retry else ()
+    labeller = Labeller(labels, found.cameras, retry=again)
     missing = missing_frames(labels.output, footages, labels.every, labeller.logs)
     if missing:
         frames = sum(map(len, missing.values()))

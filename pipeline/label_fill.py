@@ -100,7 +100,7 @@ def fill(
     labeller.end()
     for footage, numbers in missing.items():
         left = dict.fromkeys(numbers)
-        reason, error_class = _NO_FRAME, "SourceError"
+        why = "SourceError", _NO_FRAME
         try:
             for frame in _read(labeller, footage, numbers, demux):
                 labeller.take(footage, [frame])
@@ -108,22 +108,20 @@ def fill(
                 while not labeller.wait(below=_MOST_WAITING, seconds=_LOOK_EVERY_S):
                     log.info("Labels: %d frames wait for Rekognition", labeller.waiting)
         except (SourceError, StepError) as error:
-            reason, error_class = str(error), type(error).__name__
-        reason = labeller.away or reason
+            why = type(error).__name__, str(error)
+        log_of_camera = labeller.logs[footage.key.camera_id]
         for number in left:
-            labeller.logs[footage.key.camera_id].fail(
-                footage, number, error_class, reason, paid=False
-            )
+            log_of_camera.fail(footage, number, *(labeller.hopeless or why), paid=False)
 
 
 def _read(
     labeller: Labeller, footage: Footage, numbers: Sequence[int], demux: DemuxSettings
 ) -> Iterator[LabelFrame]:
     """Yield frames for as long as somebody may be asked about them."""
-    if not labeller.away:
+    if not labeller.hopeless:
         for frame in isolated(read_label_frames, footage, numbers, demux):
             yield frame
-            if labeller.away:
+            if labeller.hopeless:
                 return
 
 

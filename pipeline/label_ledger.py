@@ -190,14 +190,13 @@ class LabelLedger:
         return sorted(self._keys(_ANSWER))
 
     def answer(self, key: FrameKey) -> dict[str, Any]:
-        """Return an answer that was noted."""
-        plain: dict[str, Any] = json.loads(self._path(key, _ANSWER).read_bytes())
-        return plain
+        """Return an answer that was noted; an empty one if it is gone."""
+        return _read_note(self._path(key, _ANSWER))
 
     def asked(self) -> dict[FrameKey, dict[str, Any]]:
         """Return the frames that were asked about without an answer, each with what was noted."""
         return {
-            key: json.loads(self._path(key, _ASKED).read_bytes())
+            key: _read_note(self._path(key, _ASKED))
             for key in sorted(self._keys(_ASKED) - self._keys(_ANSWER))
         }
 
@@ -262,16 +261,18 @@ class LabelLedger:
         Raises:
             OutputError: An entry is damaged.
         """
+        # In this order: what another process moves on meanwhile is met again, and missed nowhere.
+        open_ = {key: asked.get("attempt_id", "") for key, asked in self.asked().items()}
+        answers = {key: self.answer(key).get("attempt_id", "") for key in self.answers()}
         state, entries = self.state(), self.entries()
         by_attempt = [*(entry.calls for entry in entries), state.lost_calls]
         told = told_of(state)
         noted = [
-            self.answer(key)["attempt_id"]
-            for key in self.answers()
+            who
+            for key, who in answers.items()
             if not any(key[1] in entry.answered.get(key[0], ()) for entry in entries)
         ]
         # Those of the state have been counted.
-        open_ = {key: asked["attempt_id"] for key, asked in self.asked().items()}
         noted += [who for key, who in open_.items() if (key, who) not in told]
         return sum(
             count
@@ -279,6 +280,15 @@ class LabelLedger:
             for who, count in calls.items()
             if attempt_id in ("", who)
         )
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    try:
+        plain: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        # Another process has moved it on.
+        return {}
+    return plain
 
 
 @contextmanager

@@ -9,7 +9,7 @@ asked again by `footfall retry` alone.
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -59,7 +59,7 @@ class LabelLog:
         settings: LabelSettings,
         camera_id: str,
         *,
-        retry: bool = False,
+        retry: Collection[str] = (),
         has_room: bool = False,
     ) -> None:
         """Read what earlier starts of the run have left.
@@ -67,7 +67,7 @@ class LabelLog:
         Args:
             settings: Of the labels.
             camera_id: Whose.
-            retry: Forget what failed in earlier starts, so that it is asked for again.
+            retry: Pictures of which what failed in earlier starts is forgotten, to be asked again.
             has_room: More may be spent: forget what failed because it might not.
 
         Raises:
@@ -93,19 +93,22 @@ class LabelLog:
         self._noted = len(noted)
         state = self._ledger.state()
         self._lost_calls = dict(state.lost_calls)
-        self._failed = {} if retry else self._failures_of(state, has_room=has_room)
-        self._recover(state, retry=retry)
+        self._failed = self._failures_of(state, retry, has_room=has_room)
+        self._recover(state, retry)
 
-    def _failures_of(self, state: LabelState, *, has_room: bool) -> dict[FrameKey, _Failed]:
+    def _failures_of(
+        self, state: LabelState, retry: Collection[str], *, has_room: bool
+    ) -> dict[FrameKey, _Failed]:
         return {
             key: _Failed(each.attempt_id, _of_frame(each.failure, key[1]))
             for each in state.unanswered
             for key in keys_of(each)
-            if not self._is_answered(key)
+            if key[0] not in retry
+            and not self._is_answered(key)
             and not (has_room and each.failure.error_class == OVER_LIMIT)
         }
 
-    def _recover(self, state: LabelState, *, retry: bool) -> None:
+    def _recover(self, state: LabelState, retry: Collection[str]) -> None:
         """Take note of the calls that a process was in when it died."""
         told = told_of(state)
         for key, asked in self._ledger.asked().items():
@@ -113,7 +116,7 @@ class LabelLog:
             if (key, who) in told:
                 continue
             self._lost_calls[who] = self._lost_calls.get(who, 0) + 1
-            if not retry or who == self._settings.attempt_id:
+            if key[0] not in retry or who == self._settings.attempt_id:
                 self._failed[key] = _Failed(who, self._failure(asked, key[1], "StepError", _LOST))
 
     def _is_answered(self, key: FrameKey) -> bool:

@@ -68,7 +68,7 @@ class Labeller:
         Args:
             settings: Of the labels.
             camera_ids: Whose pictures will come.
-            retry: Cameras of which what failed in earlier starts is asked about again.
+            retry: Pictures of which what failed in earlier starts may be asked about again.
             service: Finds whom to ask.
 
         Raises:
@@ -82,8 +82,7 @@ class Labeller:
         self._budget = Budget(left)
         has_room = left is None or left > 0
         self.logs = {
-            each: LabelLog(settings, each, retry=each in retry, has_room=has_room)
-            for each in camera_ids
+            each: LabelLog(settings, each, retry=retry, has_room=has_room) for each in camera_ids
         }
         self._rate = RateLimit(settings.max_tps)
         self._changed = threading.Condition()
@@ -128,9 +127,15 @@ class Labeller:
             return 0 if self._error else len(self._backlog) + self._busy
 
     @property
-    def away(self) -> str:
-        """Why nobody can be asked just now; "" if somebody can, as far as is known."""
-        return self._away
+    def hopeless(self) -> tuple[str, str] | None:
+        """Why no more pictures need to come, as an error's kind and text; None if they may."""
+        if self._away:
+            return "SourceError", self._away
+        return (OVER_LIMIT, self._over_limit) if self._budget.is_spent else None
+
+    @property
+    def _over_limit(self) -> str:
+        return f"beyond {self._settings.limit}: raise it and start again"
 
     def end(self) -> None:
         """Say that the end is near: who is asked and is away from now on is so for good."""
@@ -198,9 +203,7 @@ class Labeller:
             self._fail(waiting, "SourceError", self._away)
             return
         if not self._budget.take():
-            self._fail(
-                waiting, OVER_LIMIT, f"beyond {self._settings.limit}: raise it and start again"
-            )
+            self._fail(waiting, OVER_LIMIT, self._over_limit)
             return
         self._rate.wait()
         log.ask(footage, frame)

@@ -135,6 +135,11 @@ class Budget:
             self._left -= has_room
             return has_room
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether no call is left."""
+        return self._left < 1
+
     def give_back(self) -> None:
         """Return a call that was not paid for."""
         with self._lock:

@@ -194,6 +194,16 @@ def test_the_limit_on_cost_holds_over_all_starts(
     assert asked_twice(rekognition) == []
 
 
+def backfill(clip: Path, output: Path, rekognition: StandInRekognition) -> list[str]:
+    """Return the command of a backfill that asks about 160 frames of a clip of 2 x 800."""
+    return [
+        sys.executable, "-m", "jobs.backfill", "--input", str(clip), "--output", str(output),
+        "--model", "stand-in", "--image-size", "320", "--part-mb", "0.02", "--aws-labels",
+        "--aws-frame-skip", "10", "--aws-max-tps", "20", "--aws-region", "eu-central-1",
+        "--aws-endpoint-url", rekognition.url,
+    ]  # fmt: skip
+
+
 def kill_midway(command: list[str], is_midway: Callable[[], bool]) -> None:
     """Run a command and kill it, with all that it started, once it is midway."""
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -215,12 +225,7 @@ def test_a_run_whose_driver_is_killed_asks_about_no_frame_twice(
     clip, output = tmp_path / "long.mkv", tmp_path / "out"
     film(clip, [1, 2], first=0, frames=800)
     rekognition.delay_s = 0.3
-    command = [
-        sys.executable, "-m", "jobs.backfill", "--input", str(clip), "--output", str(output),
-        "--model", "stand-in", "--image-size", "320", "--part-mb", "0.02", "--aws-labels",
-        "--aws-frame-skip", "10", "--aws-max-tps", "20", "--aws-region", "eu-central-1",
-        "--aws-endpoint-url", rekognition.url,
-    ]  # fmt: skip
+    command = backfill(clip, output, rekognition)
     kill_midway(command, lambda: len(rekognition.pictures) >= 20)
     # What it was asking about is answered, and nobody is there to hear it.
     time.sleep(1)
@@ -246,6 +251,38 @@ def test_a_run_whose_driver_is_killed_asks_about_no_frame_twice(
     assert verify(output).problems == []
 
 
+def test_the_death_of_the_one_who_asks_costs_what_was_under_way_and_no_more(
+    tmp_path: Path, rekognition: StandInRekognition
+) -> None:
+    clip, output = tmp_path / "long.mkv", tmp_path / "out"
+    film(clip, [1, 2], first=0, frames=800)
+    rekognition.delay_s = 0.3
+    driver = subprocess.Popen(
+        backfill(clip, output, rekognition), stdout=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 120
+    while len(rekognition.pictures) < 20:
+        assert driver.poll() is None, "it ended before anybody was killed"
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    for process in psutil.Process(driver.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::LabelActor"):
+                process.kill()
+                break
+    else:
+        pytest.fail("nobody asks for labels")
+    said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 3, said
+    ((lost,),) = duckdb.sql(
+        f"select sum(frames) from read_parquet('{output}/failures/*.parquet')"
+    ).fetchall()
+    assert 0 < lost <= rekognition.most_at_once
+    assert len({(r["camera_id"], r["frame_index"]) for r in labels(output)}) == 160 - lost
+    assert asked_twice(rekognition) == []
+    assert verify(output).problems == []
+
+
 def test_a_plan_tells_calls_and_price_and_asks_nobody(
     walkers: Path, rekognition: StandInRekognition
 ) -> None:
@@ -254,7 +291,7 @@ def test_a_plan_tells_calls_and_price_and_asks_nobody(
         "--aws-price", "0.8", "--aws-max-cost", "5", "--aws-endpoint-url", rekognition.url,
     )  # fmt: skip
     assert plan.returncode == 0, plan.stderr
-    assert "labels: about 20 calls of Rekognition" in plan.stdout
+    assert "labels: about 20 calls of Rekognition in all" in plan.stdout
     assert "0.016 USD at 0.8 USD per 1,000 calls" in plan.stdout
     assert "it stops at 5 USD, over all starts" in plan.stdout
     assert rekognition.requests == 0

@@ -339,7 +339,7 @@ def test_what_a_dead_process_had_asked_is_told_as_lost_and_what_it_had_got_is_ke
     assert [row["step"] for row in table(tmp_path, "failures")] == ["labels"]
     assert calls_made(tmp_path) == 3
     # It is paid for once more when somebody asks for it, and counted twice.
-    label(settings(tmp_path, "retried"), service, [0, 60, 120], retry=["door"])
+    label(settings(tmp_path, "retried"), service, [0, 60, 120], retry=["p0"])
     assert service.asked == [b"jpeg 120", b"jpeg 60"]
     assert (labelled(tmp_path), failures(tmp_path)) == ({0, 60, 120}, [])
     assert not list((tmp_path / "failures").glob("*"))
@@ -457,7 +457,7 @@ def test_a_service_that_is_away_fails_what_waits_at_the_end_and_retry_gets_it(
     service = Service()
     label(settings(tmp_path, "second"), service, range(0, 600, 60))
     assert service.asked == []
-    label(settings(tmp_path, "third"), service, range(0, 600, 60), retry=["door"])
+    label(settings(tmp_path, "third"), service, range(0, 600, 60), retry=["p0"])
     assert len(service.asked) == 10
     assert (failures(tmp_path), len(labelled(tmp_path))) == ([], 10)
 
