@@ -14,6 +14,7 @@ import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.ahead import Ahead
+from cluster.labels import THREADS, LabelActor
 from cluster.live import JobMetrics
 from cluster.memory import MemoryPlan
 from cluster.meter import MemorySample
@@ -27,6 +28,7 @@ from cluster.tracking import CameraLogs
 from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings, batches_of_a_row
 from pipeline.demux import DemuxSettings
+from pipeline.labels import LabelSettings
 from pipeline.part import LogSettings
 from pipeline.records import Footage, FootageKey
 from pipeline.tail import Missing, Tail
@@ -45,6 +47,8 @@ class DataflowSpec:
         source: Where frame batches come from.
         failure_limit: When to give up; None means never.
         is_auto_batch: The batch size is found while it runs.
+        labels: How labels are asked for; None if they are not.
+        is_retry: What failed in earlier starts is done again.
     """
 
     tails: Sequence[Tail]
@@ -57,11 +61,18 @@ class DataflowSpec:
     source: Source = field(default_factory=Source)
     failure_limit: FailureLimit | None = None
     is_auto_batch: bool = False
+    labels: LabelSettings | None = None
+    is_retry: bool = False
 
     @property
     def footages(self) -> dict[FootageKey, Footage]:
         """All footage that is left, by its key."""
         return {footage.key: footage for tail in self.tails for footage in tail.footages}
+
+    @property
+    def pictures(self) -> frozenset[str]:
+        """The `picture_id` of all footage that is left."""
+        return frozenset(footage.picture_id for tail in self.tails for footage in tail.footages)
 
     @property
     def warm_up(self) -> WarmUp:
@@ -178,7 +189,30 @@ class Actors:
             for share, actor in zip(shares, self.tracking, strict=True)
             for tail in share
         }
+        self.labeller: Any = None
+        if spec.labels:
+            # What a dead one was asking about is told as lost; what waited is decoded again at the end.
+            self.labeller = (
+                ray.remote(LabelActor)
+                .options(
+                    **light,
+                    **_on(here),
+                    max_restarts=-1,
+                    max_task_retries=-1,
+                    max_concurrency=THREADS,
+                )
+                .remote(spec.labels, sorted(self.of_camera), spec.pictures if spec.is_retry else ())
+            )
         self._starting = self._start_workers()
+
+    def ready(self) -> None:
+        """Return once the actors that write run, and have what they need.
+
+        Raises:
+            OutputError: A ledger is damaged.
+        """
+        writers = [*self.tracking, *([self.labeller] if self.labeller else [])]
+        ray.get([actor.ready.remote() for actor in writers])
 
     def missing(self) -> list[Missing]:
         """Return the footages that have not come whole."""
@@ -248,7 +282,8 @@ class Actors:
 
     def end(self) -> None:
         """End the actors now, not when the driver forgets them."""
-        for actor in (*self.tracking, *self._monitors.values(), self.supervisor):
+        labellers = [self.labeller] if self.labeller else []
+        for actor in (*self.tracking, *labellers, *self._monitors.values(), self.supervisor):
             ray.kill(actor)
 
 

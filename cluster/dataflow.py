@@ -24,12 +24,14 @@ from cluster.session import Session, is_fault_of_cluster, lost_nodes, own_error
 from cluster.stages import Cut, DetectStage, decode_stage, demux_stage
 from cluster.stall import StalledError, StallWatch
 from cluster.watcher import Readiness, Rescue, Watch, Watcher
+from pipeline.labeller import LabelTotals
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
 log = logging.getLogger(__name__)
 MOST_FRUITLESS_PASSES = 3
+_TELL_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +42,14 @@ class Outcome:
         frames: Frames that were looked at in this run.
         in_flight_bytes: What Ray Data kept to, over all nodes; None if no dataset ran.
         ended_at: Unix time.
+        labels: What the labeller came to; None if no labels were asked for.
     """
 
     frames: int
     readiness: Readiness
     in_flight_bytes: float | None
     ended_at: float
+    labels: LabelTotals | None = None
 
 
 def build(
@@ -54,6 +58,7 @@ def build(
     supervisor: Any,  # noqa: ANN401
     *,
     warm_up: bool,
+    labeller: Any = None,  # noqa: ANN401
 ) -> "Dataset":
     """Return the dataset from recordings to detections, not yet run; before them, a warm-up."""
     # Imported here, for it takes a second: a local Ray starts meanwhile.
@@ -80,7 +85,7 @@ def build(
         )
         .map_batches(
             decode,
-            fn_args=(spec.decode, source, supervisor),
+            fn_args=(spec.decode, source, supervisor, labeller),
             compute=TaskPoolStrategy(pools.decode.size),
             num_cpus=pools.decode.cpus,
             memory=spec.memory.worker_bytes,
@@ -137,12 +142,14 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
         _run_passes(spec, actors, begin_pass)
         ray.get([actor.close.remote() for actor in actors.tracking])
         ended_at = time.time()
+        labels = _end_labels(actors.labeller) if actors.labeller else None
         watcher.stop()
         return Outcome(
             frames=ray.get(actors.supervisor.progress.remote()).frames,
             readiness=watcher.readiness(),
             in_flight_bytes=in_effect.in_flight_bytes,
             ended_at=ended_at,
+            labels=labels,
         )
     except Exception as error:
         known = own_error(error)
@@ -152,6 +159,16 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
     finally:
         watcher.stop(quietly=True)
         actors.end()
+
+
+def _end_labels(labeller: Any) -> LabelTotals:  # noqa: ANN401
+    """Wait for the labels that are still to come."""
+    waiting = ray.get(labeller.end.remote())
+    while waiting:
+        log.info("Labels: %d frames wait for Rekognition", waiting)
+        waiting = ray.get(labeller.wait.remote(_TELL_EVERY_S))
+    totals: LabelTotals = ray.get(labeller.close.remote())
+    return totals
 
 
 def _run_passes(spec: DataflowSpec, actors: Actors, begin_pass: Callable[[], None]) -> None:
@@ -167,7 +184,13 @@ def _run_passes(spec: DataflowSpec, actors: Actors, begin_pass: Callable[[], Non
     while missing and fruitless < MOST_FRUITLESS_PASSES:
         ray.get(actors.supervisor.new_pass.remote())
         begin_pass()
-        dataset = build(spec, spec.cuts(missing), actors.supervisor, warm_up=not is_warm)
+        dataset = build(
+            spec,
+            spec.cuts(missing),
+            actors.supervisor,
+            warm_up=not is_warm,
+            labeller=actors.labeller,
+        )
         try:
             for _ in _pushed(dataset, actors, spec).iter_internal_ref_bundles():
                 # They are empty; whatever holds one holds the history of all that led to it.

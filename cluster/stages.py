@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from cluster.labels import Outbox
 from cluster.meter import Trimmer
 from cluster.rows import RowFiller, from_rows, to_row
 from cluster.tries import DecodeTries, DetectTries, RemoteTries, decoding_of, here
@@ -136,9 +137,14 @@ def decode_stage(
     settings: DecodeSettings,
     source: Source,
     supervisor: Any,  # noqa: ANN401 -- an actor handle
+    labeller: Any = None,  # noqa: ANN401 -- an actor handle, or None
 ) -> Iterator[pa.Table]:
-    """Decode the segments of a row; marks of a footage's end pass through."""
+    """Decode the segments of a row; marks of a footage's end pass through.
+
+    Pictures that labels are asked of go to the `labeller`.
+    """
     run_on(here())
+    outbox = Outbox(labeller)
     items = list(from_rows(rows))
     segments = [item for item in items if isinstance(item, Segment)]
     filler = RowFiller(settings.row_bytes)
@@ -152,6 +158,8 @@ def decode_stage(
             yield from filler.make_room(item.wanted * frame_bytes)
             for part in tries.decode(item):
                 frames = part.stretch.stop - part.stretch.start
+                if isinstance(part, FrameBatch):
+                    part = outbox.part(item.footage, part)
                 yield from filler.add(part, frames * frame_bytes)
         elif item.footage == WARM_UP_KEY:
             # Each a row, for a push waits for rows.
@@ -159,6 +167,7 @@ def decode_stage(
         else:
             yield from filler.add(item, 0)
     yield from filler.flush()
+    outbox.flush()
     if segments:
         tries.end()
     # The next row may be another process's.

@@ -110,7 +110,7 @@ class Watcher:
 
     def _run(self) -> None:
         try:
-            ray.get([actor.ready.remote() for actor in self._actors.tracking])
+            self._actors.ready()
             while not self._done.wait(POLL_S if self._readiness is None else REPORT_EVERY_S):
                 self._look()
         except Exception as error:  # noqa: BLE001 -- kept for `stop`, which raises it

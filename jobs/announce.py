@@ -77,6 +77,13 @@ def say_end(end: RunEnd, console: Console) -> None:
             log.info("With earlier starts, %d frames are in the tables", summary["frames"])
     if end.refined.cameras:
         log.info("%s", end.refined)
+    if labels := summary["labels"]:
+        log.info(
+            "Labels: %d calls of Rekognition so far, %.3f USD; %d frames have none",
+            labels["calls"],
+            labels["usd"],
+            labels["frames_failed"],
+        )
     if memory["status"] != "held":
         log.error(
             "The memory limit did not hold: %.1f MB added of %d MB, %.1f MB spilled to a disk",

@@ -6,7 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
@@ -22,6 +22,7 @@ from jobs.announce import say_end, say_found, say_plan
 from jobs.console import ProgressReport, open_console
 from jobs.exits import ending
 from jobs.found import Survey, only_failed
+from jobs.labelling import begin_labels, cost_line, failed_tracks, frames_to_ask, make_up, tidy_all
 from jobs.memory_log import MemoryLog
 from jobs.options import add_options, resolve
 from jobs.progress import moved_footage, prepare_all
@@ -36,6 +37,7 @@ from jobs.refining import (
 from jobs.results import RunEnd, read_survey_failures
 from jobs.settings import JobSettings
 from jobs.spec import (
+    Model,
     Start,
     choose_hardware,
     describe,
@@ -52,7 +54,7 @@ from pipeline.ffmpeg import find_ffmpeg
 from pipeline.holdings import committed_cameras, committed_failures
 from pipeline.lease import Leases, workers
 from pipeline.refined import left_over
-from pipeline.run_folder import MadeWith, open_run
+from pipeline.run_folder import MadeWith, RunFolder, open_run
 from pipeline.store import reach_s3
 
 # By its name: under `python -m` this module is `__main__`.
@@ -75,9 +77,7 @@ def run_job(
         OutputError: The results cannot be written, or another run works on them.
     """
     began = time.monotonic()
-    if not settings.output:
-        raise ConfigError("no output: give --output a folder")
-    _begin(settings)
+    _check(settings)
     committed = committed_cameras(settings.output_path)
     found = survey(settings, committed)
     wanted = _only_failed(settings, found) if retry else found
@@ -88,7 +88,7 @@ def run_job(
     hardware = known_hardware(settings, folder.made_with)
     footages = [each.footage for each in wanted.wanted]
     model = with_precision(model, settings, hardware, footages, folder)
-    start = Start(settings=settings, model=model, folder=folder, attempt_id=uuid.uuid4().hex[:12])
+    start = _start(settings, model, folder)
     is_first_shard = settings.shard_of[0] == 0
     moved = moved_footage(start.folder.path, wanted, is_first_shard=is_first_shard)
     gone = left_over(folder.path) if is_first_shard else ()
@@ -98,7 +98,7 @@ def run_job(
         check_scenes(folder.path, {camera_id: how.scene for camera_id, how in refining.items()})
         if is_first_shard:
             keep_cameras(folder, settings.cameras)
-        worked = _work(start, wanted, refining, _Show(console, every_frames), retry=retry)
+        worked = _work_and_label(start, wanted, refining, _Show(console, every_frames), retry=retry)
         end = RunEnd(
             start=start,
             found=found,
@@ -113,7 +113,10 @@ def run_job(
     return end
 
 
-def _begin(settings: JobSettings) -> None:
+def _check(settings: JobSettings) -> None:
+    """Say what a job is about to work with; refuse what cannot be."""
+    if not settings.output:
+        raise ConfigError("no output: give --output a folder")
     log.info(
         "Processing parameters: batch_size=%s, memory_limit=%d MB",
         settings.plain()["batch_size"],
@@ -123,9 +126,26 @@ def _begin(settings: JobSettings) -> None:
     reach_s3(settings.aws)
 
 
+def _start(settings: JobSettings, model: Model, folder: RunFolder) -> Start:
+    """Return a start of a run, which asks for labels if the settings say so.
+
+    Raises:
+        ConfigError: It is not clear whom to ask.
+    """
+    attempt_id = uuid.uuid4().hex[:12]
+    made_by = provenance(settings, model, known_hardware(settings, folder.made_with), folder.run_id)
+    labels = begin_labels(settings, folder.path, made_by, attempt_id)
+    return Start(
+        settings=settings, model=model, folder=folder, attempt_id=attempt_id, labels=labels
+    )
+
+
 def _only_failed(settings: JobSettings, found: Survey) -> Survey:
     unread = {row["source_uri"] for row in read_survey_failures(settings.output_path)}
-    return only_failed(found, committed_failures(settings.output_path), unread)
+    failed = committed_failures(settings.output_path)
+    if settings.aws_labels:
+        failed |= failed_tracks(settings.output_path)
+    return only_failed(found, failed, unread)
 
 
 def _refuse_to_overwrite_work(settings: JobSettings) -> None:
@@ -145,12 +165,41 @@ class _Show:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Worked:
-    """What was worked with, and what came of it; see `RunEnd`."""
+    """What was worked with, and what came of it; see `RunEnd`.
+
+    Attributes:
+        asked_about: Pictures (see `identity`) whose labels were asked for on the way.
+    """
 
     hardware: MadeWith | None
     refined: RefinedTotals
     plan: MemoryPlan | None = None
     outcome: Outcome | None = None
+    asked_about: frozenset[str] = frozenset()
+
+
+def _work_and_label(
+    start: Start,
+    found: Survey,
+    refining: Mapping[str, DeriveSettings],
+    show: _Show,
+    *,
+    retry: bool,
+) -> _Worked:
+    """Do what is left, and see to it that no frame lacks the labels that it should have."""
+    settings, labels = start.settings, start.labels
+    if labels is None:
+        return _work(start, found, refining, show, retry=retry)
+    log.info("%s", _sentence(cost_line(settings, frames_to_ask(settings, found))))
+    tidy_all(labels, found, refining)
+    worked = _work(start, found, refining, show, retry=retry)
+    # What failed again a moment ago has had its try.
+    make_up(labels, found, settings.cache, tried=worked.asked_about, retry=retry)
+    return worked
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _work(
@@ -177,7 +226,7 @@ def _work(
         folder.note_made_with(hardware)
         if standing is None:
             standing = prepare_all(start, found, hardware, retry=retry)
-        spec = describe(start, hardware, standing.tails, ray)
+        spec = replace(describe(start, hardware, standing.tails, ray), is_retry=retry)
         say_plan(spec.memory)
         memory_log = MemoryLog(
             folder,
@@ -191,7 +240,13 @@ def _work(
         finally:
             memory_log.flush()
         refined = totals(refine_on_cluster(folder.path, refining, start.attempt_id, settings.aws))
-    return _Worked(hardware=hardware, refined=refined, plan=spec.memory, outcome=outcome)
+    return _Worked(
+        hardware=hardware,
+        refined=refined,
+        plan=spec.memory,
+        outcome=outcome,
+        asked_about=spec.pictures,
+    )
 
 
 def _run(

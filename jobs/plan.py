@@ -13,6 +13,7 @@ from cluster.meter import MIB
 from jobs.console import clock, printable, show_failures, wide_console
 from jobs.exits import EXIT_OK, EXIT_PARTIAL, ending
 from jobs.found import Found, Survey
+from jobs.labelling import cost_line, frames_to_ask
 from jobs.options import add_options, resolve
 from jobs.settings import JobSettings
 from jobs.spec import plan_here
@@ -34,6 +35,8 @@ def _plan(settings: JobSettings) -> int:
     show(console, found)
     if found.wanted:
         show_memory(console, plan_here(settings, [each.footage for each in found.wanted], None))
+    if settings.aws_labels:
+        console.print(cost_line(settings, frames_to_ask(settings, found)))
     return EXIT_PARTIAL if found.failures else EXIT_OK
 
 

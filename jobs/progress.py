@@ -10,7 +10,7 @@ from jobs.found import Survey
 from jobs.settings import EVIDENCE_SETTINGS, TRACK_SETTINGS, JobSettings
 from jobs.spec import Start, evidence_hash
 from pipeline.holdings import committed_cameras, write_wanted
-from pipeline.identity import evidence_id
+from pipeline.identity import evidence_id, picture_id
 from pipeline.records import Footage
 from pipeline.resume import Plan, prepare
 from pipeline.run_folder import MadeWith, RunFolder
@@ -103,7 +103,11 @@ def _note_wanted(start: Start, found: Survey) -> None:
 
 def _identified(found: Survey, footage: Footage, made_by: str) -> Footage:
     recording = found.identities.get(footage.source_uri, "")
-    return replace(footage, evidence_id=evidence_id(footage, recording, made_by))
+    return replace(
+        footage,
+        evidence_id=evidence_id(footage, recording, made_by),
+        picture_id=picture_id(footage, recording),
+    )
 
 
 def _say_changes(settings: JobSettings, folder: RunFolder, hardware: MadeWith) -> None:

@@ -14,6 +14,7 @@ from cluster.dataflow import Outcome
 from cluster.memory import MemoryPlan
 from jobs.exits import EXIT_OK, EXIT_PARTIAL
 from jobs.found import Survey
+from jobs.labelling import label_failures, label_totals
 from jobs.measured import Measured, read_measured
 from jobs.refining import RefinedTotals
 from jobs.spec import Start
@@ -28,7 +29,7 @@ from pipeline.tables import Provenance, failures_table, rows_table
 
 # The old service's names for where the time went, and the steps that they sum up.
 _TIMINGS: Mapping[str, tuple[str, ...]] = {
-    "aws_detection": (),
+    "aws_detection": ("aws_detection",),
     "yolo_detection": ("detect",),
     "tracking_update": ("track",),
     "movement_logging": ("write",),
@@ -80,8 +81,18 @@ class RunEnd:
 
     @property
     def failures(self) -> list[Failure]:
-        """All of them: of the survey, and of what is committed."""
-        return [*self.found.failures, *(f for result in self.results for f in result.failures)]
+        """All of them: of the survey, of what is committed, and of labels."""
+        return [
+            *self.found.failures,
+            *(f for result in self.results for f in result.failures),
+            *self.label_failures,
+        ]
+
+    @cached_property
+    def label_failures(self) -> list[Failure]:
+        """Frames of the wanted cameras that have no labels, if labels are wanted."""
+        cameras = self.found.cameras if self.start.labels else ()
+        return label_failures(self.path, cameras)
 
     @property
     def status(self) -> str:
@@ -112,6 +123,7 @@ class RunEnd:
             "fps": round(frames_now / counted_s, 2) if counted_s > 0 else 0.0,
             "config": self.start.settings.plain(),
             "refined": asdict(self.refined),
+            "labels": self._labels(),
             "recordings": _by_recording(self.results, self.failures),
             "memory_usage": self.memory_usage(),
             "memory_plan": self._plan(),
@@ -136,6 +148,11 @@ class RunEnd:
             "batch_size": self.start.settings.plain()["batch_size"],
             "memory_limit_mb": self.start.settings.memory_limit_mb,
         }
+
+    def _labels(self) -> Mapping[str, float] | None:
+        if self.start.labels is None:
+            return None
+        return label_totals(self.start.settings, self.path, self.label_failures)
 
     def _plan(self) -> dict[str, Any] | None:
         """Return how memory was divided, and what of it Ray Data kept to."""

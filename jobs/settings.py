@@ -20,6 +20,7 @@ from pipeline.backend import PRECISIONS
 from pipeline.cache import DEFAULT_CACHE_GB, CacheSettings
 from pipeline.errors import ConfigError
 from pipeline.faults import VARIABLE, Fault, parse_fault
+from pipeline.labels import USD_PER_1000
 from pipeline.letterbox import NETWORK_STRIDE_PX
 from pipeline.refine import RefineSettings
 from pipeline.store import MOST_PUT_BYTES, output_root
@@ -89,13 +90,23 @@ class JobSettings:
         0.0, "rows a second of each track in the refined log; 0 means every frame", "HZ"
     )
     count_interval_s: float = option(60.0, "length of an interval of the table of counts", "S")
-    profile: str = option("", "AWS profile: whose credentials S3 is read and written with")
+    profile: str = option("", "AWS profile: whose credentials S3 and Rekognition are asked with")
     region: str = option("", "AWS region, if neither profile nor environment says")
     endpoint_url: str = option("", "a server other than AWS that speaks S3", "URL")
     kms_key: str = option("", "KMS key that S3 encrypts the output with: its id or ARN", "KEY")
     cache_gb: float = option(
         DEFAULT_CACHE_GB, "what recordings of S3 may take of a node's disk at once", "GB"
     )
+    aws_labels: bool = option(
+        False, "ask Rekognition for the labels of some frames; it costs money"
+    )
+    aws_frame_skip: int = option(60, "of how many frames one has labels", "N")
+    aws_max_tps: float = option(5.0, "calls of Rekognition a second, at most", "N")
+    aws_max_cost: float = option(
+        0.0, "what calls may cost over all starts, in USD; 0 means any sum", "USD"
+    )
+    aws_price: float = option(USD_PER_1000, "price of 1,000 calls of Rekognition, in USD", "USD")
+    aws_endpoint_url: str = option("", "a server other than AWS that speaks Rekognition", "URL")
     trust_weights: bool = option(False, "load weights of unknown hash: runs the code in them")
     track: TrackSettings = field(default_factory=TrackSettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
@@ -111,6 +122,7 @@ class JobSettings:
         _one_of("precision", self.precision, ("auto", *known))
         _one_of("tracker", self.tracker, TRACKER_NAMES)
         self._check_ranges()
+        self._check_labels()
         self._check_contradictions()
         self._check_s3()
         _ = self.wanted_tracks, self.moments, self.daily_hours, self.failure_limit, self.shard_of
@@ -130,6 +142,14 @@ class JobSettings:
             raise ConfigError(f"movement_hz = {self.movement_hz}: it is 0 or more")
         if not 0 < self.count_interval_s < math.inf:
             raise ConfigError(f"count_interval_s = {self.count_interval_s}: it is more than 0")
+
+    def _check_labels(self) -> None:
+        _at_least("aws_frame_skip", self.aws_frame_skip, 1)
+        for name in ("aws_max_cost", "aws_price"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} = {getattr(self, name)}: it is 0 or more")
+        if not 0 < self.aws_max_tps < math.inf:
+            raise ConfigError(f"aws_max_tps = {self.aws_max_tps}: it is more than 0")
 
     def _check_contradictions(self) -> None:
         if not self.classes:
@@ -159,7 +179,7 @@ class JobSettings:
 
     @property
     def aws(self) -> AwsSettings:
-        """Where and as whom AWS is asked."""
+        """Where S3 is, and as whom it is asked."""
         return AwsSettings(
             profile=self.profile,
             region=self.region,
@@ -171,6 +191,13 @@ class JobSettings:
     def cache(self) -> CacheSettings:
         """How recordings of S3 come to a node's disk."""
         return CacheSettings(aws=self.aws, most_bytes=self.cache_gb * 1e9)
+
+    @property
+    def rekognition(self) -> AwsSettings:
+        """Where and as whom Rekognition is asked: S3 may be elsewhere, on the user's own machines."""
+        return AwsSettings(
+            profile=self.profile, region=self.region, endpoint_url=self.aws_endpoint_url
+        )
 
     @property
     def output_path(self) -> Path:

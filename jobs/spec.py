@@ -16,6 +16,7 @@ from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings
 from pipeline.errors import ConfigError
 from pipeline.footprint import footprint_of
+from pipeline.labels import LabelSettings
 from pipeline.part import LogSettings
 from pipeline.quantize import Cost, quantized
 from pipeline.records import Footage
@@ -160,12 +161,17 @@ def provenance(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """One start of a run: its settings, and where and with what it works."""
+    """One start of a run: its settings, and where and with what it works.
+
+    Attributes:
+        labels: How labels are asked for; None if they are not.
+    """
 
     settings: JobSettings
     model: Model
     folder: RunFolder
     attempt_id: str
+    labels: LabelSettings | None = None
 
 
 def plan_of(
@@ -230,6 +236,7 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
         ConfigError: The memory that is allowed, or a node's object store, is too small.
     """
     settings, model = start.settings, start.model
+    made_by = provenance(settings, model, hardware, start.folder.run_id)
     memory = _plan_for(settings, tails, hardware, session)
     pools = plan_pools(
         list(session.nodes),
@@ -247,6 +254,7 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
             ahead_bytes=memory.ahead_bytes,
             row_bytes=memory.row_bytes,
             cache=settings.cache,
+            label_every=start.labels.every if start.labels else 0,
             fault=settings.fault,
         ),
         detect=DetectSettings(
@@ -264,7 +272,7 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
             output=start.folder.path,
             track=replace(settings.track, tracker=settings.tracker),
             class_names=model.class_names,
-            provenance=provenance(settings, model, hardware, start.folder.run_id),
+            provenance=made_by,
             track_hash=settings.track_hash(),
             attempt_id=start.attempt_id,
             part_bytes=settings.part_mb * _MB,
@@ -275,4 +283,5 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
         memory=memory,
         failure_limit=settings.failure_limit,
         is_auto_batch=settings.batch_size == AUTO_BATCH,
+        labels=replace(start.labels, provenance=made_by) if start.labels else None,
     )

@@ -12,9 +12,11 @@ from rich.text import Text
 
 from jobs.console import printable, wide_console
 from jobs.exits import EXIT_OK, ending
+from jobs.labelling import label_failures
 from jobs.outputs import add_output, find_output
 from jobs.results import read_survey_failures
 from pipeline.holdings import FootageResult, add_up, read_wanted
+from pipeline.label_ledger import calls_made
 from pipeline.lease import workers
 from pipeline.ledger import CameraLedger, cameras_of
 from pipeline.refined import read_refined
@@ -60,9 +62,22 @@ def _status(options: argparse.Namespace) -> int:
         console.print(f"At work: {printable(str(worker))}", soft_wrap=True)
     console.print(f"Run {run.run_id[:12]}: " + _sum_up(lines), soft_wrap=True)
     waiting = [each for each in cameras_of(run.path) if read_refined(run.path, each) is None]
+    if line := _labels_line(run.path):
+        console.print(line, soft_wrap=True)
     if waiting:
         console.print(f"{len(waiting)} camera(s) have no refined tables yet", soft_wrap=True)
     return EXIT_OK
+
+
+def _labels_line(output: Path) -> str:
+    """Return how far the labels are; "" if there are none."""
+    calls = calls_made(output)
+    failures = label_failures(output, cameras_of(output))
+    if not calls and not failures:
+        return ""
+    missing = sum(failure.frames for failure in failures)
+    again = "; `footfall retry` asks again" if missing else ""
+    return f"Labels: {calls} calls made, {missing} frames without an answer{again}"
 
 
 def survey_output(output: Path) -> Iterator[Line]:

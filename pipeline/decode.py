@@ -6,7 +6,8 @@ Two decoders, with the same pixels (both scale with FFmpeg's bicubic filter):
   gets only whole, undamaged segments whose frames fit the memory it may run ahead in.
 - PyAV, for the rest: it decodes when asked, and tells each frame by its own presentation time. So it
   takes rotated, damaged and very long segments, and goes on where decord gives up. It skips what is not
-  wanted, which decord scales and throws away: it takes those of which at most every other frame is.
+  wanted, which decord scales and throws away: it takes those of which at most every other frame is. And
+  it takes those that labels are asked of: their pictures are wanted before they are scaled.
 
 Batch i always covers positions [i * batch_size, (i + 1) * batch_size), whatever fails: a segment that
 is decoded again is split as it was before.
@@ -14,7 +15,7 @@ is decoded again is split as it was before.
 
 import resource
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from pipeline.cache import CacheSettings
 from pipeline.decoders import Decoder, DecordDecoder, Frame, PyavDecoder
 from pipeline.errors import SourceError
 from pipeline.faults import Fault
+from pipeline.label_frames import LabelTap
 from pipeline.masks import paint_masks
 from pipeline.records import Failure, FrameBatch, Segment, Stretch
 from pipeline.timing import Stopwatch
@@ -42,6 +44,7 @@ class DecodeSettings:
         row_bytes: Pixels of a segment's batches lie side by side in memory up to this size, so that
             they may travel together without being copied; those of one batch always do.
         cache: How recordings of S3 come to this node.
+        label_every: Of how many frames one has labels asked of it; 0 means of none.
         fault: A fault to be struck by, for tests.
     """
 
@@ -49,6 +52,7 @@ class DecodeSettings:
     ahead_bytes: int = 160 << 20
     row_bytes: int = 0
     cache: CacheSettings = field(default_factory=CacheSettings)
+    label_every: int = 0
     fault: Fault | None = None
 
 
@@ -82,9 +86,10 @@ def decode(segment: Segment, settings: DecodeSettings) -> Iterator[FrameBatch]:
     """
     if settings.fault:
         settings.fault.strike("decode", segment.footage.track.video_track, segment.index)
-    pyav = PyavDecoder(settings.cache)
+    tap = LabelTap(segment, settings.label_every)
+    pyav = PyavDecoder(settings.cache, tap)
     decoders: list[Decoder] = [pyav]
-    if suits_decord(segment, settings):
+    if not tap and suits_decord(segment, settings):
         decoders.insert(0, DecordDecoder())
     watch = Stopwatch("decode")
     frames = _each_once(decoders, segment)
@@ -100,7 +105,7 @@ def decode(segment: Segment, settings: DecodeSettings) -> Iterator[FrameBatch]:
                 builder.put(*ahead)
                 ahead = None
             batch = builder.build(watch, pyav)
-        yield batch
+        yield replace(batch, label_frames=tap.take(start, stop)) if tap else batch
 
 
 def _each_once(decoders: list[Decoder], segment: Segment) -> Iterator[Frame]:

@@ -9,7 +9,7 @@ import ctypes
 import io
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
@@ -165,10 +165,20 @@ class PyavDecoder:
     Of a picture that is not wanted it decodes what others refer to, and scales nothing.
     """
 
-    def __init__(self, cache: CacheSettings | None = None) -> None:
-        """Begin; `cache` is where recordings of S3 are, for segments that are not carried."""
+    def __init__(
+        self,
+        cache: CacheSettings | None = None,
+        tap: Callable[[int, av.VideoFrame], None] | None = None,
+    ) -> None:
+        """Begin.
+
+        Args:
+            cache: Where recordings of S3 are, for segments that are not carried.
+            tap: Is shown each wanted frame and its row, before it is scaled.
+        """
         self.first_error = ""
         self._cache = cache or CacheSettings()
+        self._tap = tap
 
     def frames(self, segment: Segment) -> Iterator[Frame]:
         """Yield the frames that decode; `first_error` then tells what was wrong with the others."""
@@ -185,6 +195,8 @@ class PyavDecoder:
                 for frame in self._decode(stream, packet):
                     row = rows.get(seconds(frame.pts or 0, stream), -1)
                     if row >= 0:
+                        if self._tap:
+                            self._tap(row, frame)
                         yield row, scale(frame)
 
     def _opened(self, stream: av.VideoStream) -> bool:

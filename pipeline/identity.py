@@ -44,6 +44,23 @@ def evidence_id(footage: Footage, recording: str, settings_hash: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_ID_DIGITS]
 
 
+def picture_id(footage: Footage, recording: str) -> str:
+    """Return the hash of all that a footage's pictures are made from, whatever looks at them.
+
+    Args:
+        footage: Which video track of what.
+        recording: Its recording's identity.
+    """
+    parts = {
+        "source_uri": footage.source_uri,
+        "recording": recording,
+        "video_track": footage.track.video_track,
+        "masks": footage.masks,
+    }
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_ID_DIGITS]
+
+
 def age(footage: Footage) -> tuple[datetime, list[tuple[bool, int, str]], int]:
     """Return the sort key of a camera's footage: start time, then path, numbers by their value."""
     start = footage.start_time or datetime.min.replace(tzinfo=UTC)

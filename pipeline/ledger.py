@@ -92,8 +92,28 @@ class Part:
 
     def to_bytes(self) -> bytes:
         """Return the entry's file: its content, and a hash of it."""
-        plain = asdict(self)
-        return _dump({**plain, "sha256": hashlib.sha256(_dump(plain)).hexdigest()})
+        return sealed(asdict(self))
+
+
+def sealed(plain: dict[str, Any]) -> bytes:
+    """Return an entry's file: its content, and a hash of it."""
+    return _dump({**plain, "sha256": hashlib.sha256(_dump(plain)).hexdigest()})
+
+
+def unsealed(content: bytes) -> dict[str, Any]:
+    """Return the content of an entry's file.
+
+    Raises:
+        ValueError: It is not what was written.
+    """
+    plain: dict[str, Any] = json.loads(content)
+    digest = plain.pop("sha256")
+    # Dumped anew and compared: a changed byte shows wherever it is.
+    if hashlib.sha256(_dump(plain)).hexdigest() != digest:
+        raise ValueError("its hash is another")
+    if _dump({**plain, "sha256": digest}) != content:
+        raise ValueError("its bytes are not those that were written")
+    return plain
 
 
 def _dump(plain: dict[str, Any]) -> bytes:
@@ -106,13 +126,7 @@ def parse_part(content: bytes) -> Part:
     Raises:
         ValueError: It is not what was written.
     """
-    plain = json.loads(content)
-    digest = plain.pop("sha256")
-    # Dumped anew and compared: a changed byte shows wherever it is.
-    if hashlib.sha256(_dump(plain)).hexdigest() != digest:
-        raise ValueError("its hash is another")
-    if _dump({**plain, "sha256": digest}) != content:
-        raise ValueError("its bytes are not those that were written")
+    plain = unsealed(content)
     covered = tuple(
         Covered(
             **{

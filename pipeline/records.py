@@ -151,6 +151,7 @@ class Footage:
         version: Of its recording.
         size_bytes: Of its recording.
         evidence_id: Hash of all that its detections are made from: see `identity`.
+        picture_id: Hash of all that its pictures are made from, whatever detects in them.
     """
 
     key: FootageKey
@@ -167,6 +168,7 @@ class Footage:
     version: str = ""
     size_bytes: int = 0
     evidence_id: str = ""
+    picture_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +254,23 @@ class Stretch:
             raise ValueError(f"[{self.start}, {self.stop}) is no stretch of {self.wanted} frames")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelFrame:
+    """A frame that labels are asked of.
+
+    Attributes:
+        frame_index: Its number in the video track.
+        pts_s: Its presentation time in seconds.
+        jpeg: Upright, its masks painted; no box in it is told in its pixels, so it may be smaller.
+        reason: Why there is no JPEG, if there is none.
+    """
+
+    frame_index: int
+    pts_s: float
+    jpeg: bytes = field(repr=False)
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FrameBatch:
     """Consecutive frames of one segment at inference size.
@@ -269,6 +288,7 @@ class FrameBatch:
             that the runner owns.
         failures: Frames of the stretch that did not decode.
         spans: Time spent on it so far.
+        label_frames: Those that labels are asked of; they part from the batch behind the decoder.
     """
 
     stretch: Stretch
@@ -281,6 +301,7 @@ class FrameBatch:
     pixels: NDArray[np.uint8] = field(repr=False)
     failures: tuple[Failure, ...] = ()
     spans: tuple[Span, ...] = ()
+    label_frames: tuple[LabelFrame, ...] = ()
 
     def __post_init__(self) -> None:
         box = self.letterbox

@@ -7,6 +7,7 @@ OUTPUT/
   summary.json    the results and the exit status, written last; summary-0-of-4.json for a shard
   detections/ movements/ tracks/     camera_id=.../date=.../*.parquet
   refined/        movements/ tracks/ events/ counts/, each with the same folders
+  labels/         camera_id=.../date=.../*.parquet, if they were asked for
   metrics/ failures/                 *.parquet
   ledger/ staging/                   what is committed, and what is not yet: see there
   model/                             the quantized model, if detections are made with one

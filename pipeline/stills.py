@@ -13,7 +13,7 @@ One is exact: what is shown at a time.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -25,8 +25,8 @@ from pipeline.decoders import Scaler
 from pipeline.errors import ConfigError, SourceError, StepError
 from pipeline.ffmpeg import DECODER_LIMITS, LONGEST_S, VideoPacket
 from pipeline.isolate import isolated
-from pipeline.letterbox import fit
 from pipeline.masks import paint_masks
+from pipeline.pictures import SourcePicture
 from pipeline.probe import open_recording, video_streams
 from pipeline.records import Footage
 
@@ -272,13 +272,8 @@ def _check_end(footage: Footage, last_s: float, time_s: float) -> None:
 
 
 def _still(footage: Footage, time_s: float, frame: av.VideoFrame) -> Still:
-    width, height = footage.track.upright_size
-    box = fit(width, height, max(width, height))
-    whole = replace(footage, letterbox=box)
-    picture = _fitted(Scaler(whole)(frame), whole)
-    rows = slice(box.top_px, box.top_px + height)
     return Still(
         pts_s=time_s,
-        picture=np.ascontiguousarray(picture[rows, box.left_px : box.left_px + width]),
+        picture=SourcePicture(footage)(frame),
         pixels=_fitted(Scaler(footage)(frame), footage),
     )

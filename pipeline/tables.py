@@ -116,6 +116,23 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             pa.field("occupancy_max", pa.int64()),
         ]
     ),
+    "labels": pa.schema(
+        [
+            pa.field("source_uri", pa.string()),
+            pa.field("video_track", pa.int32()),
+            pa.field("frame_index", pa.int64()),
+            pa.field("pts_s", pa.float64()),
+            pa.field("timestamp", _TIMESTAMP),
+            pa.field("name", pa.string()),
+            pa.field("confidence", pa.float32()),
+            pa.field("x_min", pa.float32()),
+            pa.field("y_min", pa.float32()),
+            pa.field("x_max", pa.float32()),
+            pa.field("y_max", pa.float32()),
+            pa.field("parents", pa.list_(pa.string())),
+            pa.field("model_version", pa.string()),
+        ]
+    ),
     # Not for readers: the frames that were looked at, with or without a box, beside the ledger.
     "frames": pa.schema(
         [

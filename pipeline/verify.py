@@ -3,6 +3,7 @@
 ledger entry   its own hash; the chain of parts has no hole
 files          each is there, with its size, hash and rows; none is there that no entry names
 refined        the files of each camera's manifest likewise
+labels         the files of each camera's entries likewise; a frame is answered once
 frames         each frame of a video track once, segments without a hole, as many as the entry says
 rows           detections lie on frames that were looked at; a track is in a frame once, and has
 one row in `tracks` (unless it may still go on)
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.atomic import PARTIAL_SUFFIX, FileEntry, sha256_of
 from pipeline.errors import OutputError
+from pipeline.label_ledger import JOURNAL, LabelLedger, is_of_labels
 from pipeline.ledger import CameraLedger, Part, cameras_of, parse_part, table_files
 from pipeline.refined import FOLDER as REFINED
 from pipeline.refined import MANIFEST, read_refined
@@ -65,6 +67,7 @@ def verify(output: Path) -> Report:
             _check_segments(camera_id, parts, report)
             _check_rows(output, camera_id, parts, report)
         known |= _check_refined(output, camera_id, report)
+        known |= _check_labels(output, camera_id, report)
     for path in (*table_files(output), *table_files(output / REFINED)):
         _check_stray(output, path, known, report)
     return report
@@ -83,6 +86,26 @@ def _check_refined(output: Path, camera_id: str, report: Report) -> set[str]:
     return {file.path for file in files}
 
 
+def _check_labels(output: Path, camera_id: str, report: Report) -> set[str]:
+    """Check the files of a camera's labels; return their paths."""
+    ledger = LabelLedger(output, camera_id)
+    try:
+        files = list(ledger.files())
+        twice = ledger.answered_twice()
+    except OutputError as error:
+        report.note(output, str(error))
+        return set()
+    for file in files:
+        _check_file(output, file, report)
+    if twice:
+        report.note(f"camera {camera_id!r}", f"frames with labels that are there twice: {twice}")
+    if left := len(ledger.answers()) + len(ledger.asked()):
+        report.note(
+            ledger.folder / JOURNAL, f"{left} answer(s) in no table: the next start does it"
+        )
+    return {file.path for file in files}
+
+
 def _readable_parts(output: Path, camera_id: str, report: Report) -> Iterator[Part]:
     ledger = CameraLedger(output, camera_id)
     following = 0
@@ -97,7 +120,7 @@ def _readable_parts(output: Path, camera_id: str, report: Report) -> Iterator[Pa
     kept = {path.name for path, _, _ in ledger.entries()}
     named = {Path(file.path).name for part in _undamaged(ledger, kept) for file in part.files}
     for path in files(ledger.folder):
-        if path.name not in kept | named | {"lease.json", MANIFEST}:
+        if path.name not in kept | named | {"lease.json", MANIFEST} and not is_of_labels(path.name):
             report.note(path, "no entry names it: the next start of the run sweeps it")
 
 

@@ -24,6 +24,7 @@ from jobs.results import RunEnd
 from jobs.settings import JobSettings
 from jobs.soak_footage import film
 from pipeline.standin_backend import STAND_IN
+from tests.credentials import ENVIRONMENT
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -67,6 +68,8 @@ def ray_head() -> Iterator[RayHead]:
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "RAY_idle_worker_killing_time_threshold_ms": "600000",
+            # Actors find credentials where they run.
+            **ENVIRONMENT,
         },
     )  # fmt: skip
     try:

@@ -1,4 +1,4 @@
-"""A server that speaks S3, in a process of its own; everything reaches it over HTTP."""
+"""A server that speaks S3, in a process of its own, and one of Rekognition; both over HTTP."""
 
 import os
 import subprocess
@@ -14,19 +14,9 @@ import pytest
 
 from pipeline import store
 from pipeline.aws import AwsSettings
+from pipeline.standin_rekognition import StandInRekognition, serving
 from tests.conftest import free_port, wait_for
-
-SECRET = "wJalrXUtnFEMIsecretK7MDENGbPxRfiCYsecretKEY"
-ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7FOOTFAL",
-    "AWS_SECRET_ACCESS_KEY": SECRET,
-    "AWS_SESSION_TOKEN": f"token-{SECRET}",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    # No machine's own files or role.
-    "AWS_CONFIG_FILE": "/dev/null",
-    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
+from tests.credentials import ENVIRONMENT
 
 
 @dataclass(frozen=True)
@@ -84,14 +74,27 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait()
 
 
-@pytest.fixture
-def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """Give a bucket of the test's own, and credentials in the environment."""
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+
+
+@pytest.fixture
+def bucket(s3_server: str) -> Iterator[Bucket]:
+    """Give a bucket of the test's own."""
     s3 = boto3.client("s3", endpoint_url=s3_server)
     made = Bucket(f"archive-{uuid.uuid4().hex[:12]}", s3_server, s3)
     s3.create_bucket(Bucket=made.name)
     store.reach_s3(made.settings)
     yield made
     store.reach_s3(AwsSettings())
+
+
+@pytest.fixture
+def rekognition() -> Iterator[StandInRekognition]:
+    """Serve; it answers at once, until it is told otherwise."""
+    server = StandInRekognition()
+    with serving(server):
+        yield server

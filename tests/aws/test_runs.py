@@ -14,8 +14,9 @@ import pytest
 
 from jobs.soak_footage import film
 from pipeline.verify import verify
-from tests.aws.conftest import ENVIRONMENT, SECRET, Bucket
+from tests.aws.conftest import Bucket
 from tests.aws.proxy import BadDays, flaky_proxy
+from tests.credentials import ENVIRONMENT, SECRET
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
 
