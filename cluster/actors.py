@@ -25,6 +25,7 @@ from cluster.stages import Cut, Source, WarmUp, stand_by
 from cluster.supervisor import FailureLimit, Supervisor
 from cluster.telemetry import Forgive, NodeMonitor, spilled_by
 from cluster.tracking import CameraLogs
+from pipeline.aws import is_s3
 from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings, batches_of_a_row
 from pipeline.demux import DemuxSettings
@@ -269,8 +270,13 @@ class Actors:
         for actor in self.tracking:
             actor.tidy.remote()
 
-    def _ask_monitors(self, method: str) -> dict[str, Any]:
-        asked = {node: getattr(m, method).remote() for node, m in self._monitors.items()}
+    def forget_recordings(self) -> None:
+        """Remove recordings that came from S3 from the nodes' disks."""
+        if any(is_s3(footage.source_uri) for footage in self._spec.footages.values()):
+            self._ask_monitors("forget_recordings", self._spec.demux.cache.folder)
+
+    def _ask_monitors(self, method: str, *given: object) -> dict[str, Any]:
+        asked = {node: getattr(m, method).remote(*given) for node, m in self._monitors.items()}
         answers = {}
         for node, answer in asked.items():
             try:

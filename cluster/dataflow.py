@@ -139,11 +139,12 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
 
     try:
         watcher.start()
-        _run_passes(spec, actors, begin_pass)
+        _run_passes(spec, actors, stall, begin_pass)
         ray.get([actor.close.remote() for actor in actors.tracking])
         ended_at = time.time()
         labels = _end_labels(actors.labeller) if actors.labeller else None
         watcher.stop()
+        actors.forget_recordings()
         return Outcome(
             frames=ray.get(actors.supervisor.progress.remote()).frames,
             readiness=watcher.readiness(),
@@ -171,7 +172,9 @@ def _end_labels(labeller: Any) -> LabelTotals:  # noqa: ANN401
     return totals
 
 
-def _run_passes(spec: DataflowSpec, actors: Actors, begin_pass: Callable[[], None]) -> None:
+def _run_passes(
+    spec: DataflowSpec, actors: Actors, stall: StallWatch, begin_pass: Callable[[], None]
+) -> None:
     """Run the dataset over what is missing, until nothing is, or nothing comes any more.
 
     One pass does it, unless something dies that Ray cannot run again: a tracking actor takes with it
@@ -197,8 +200,13 @@ def _run_passes(spec: DataflowSpec, actors: Actors, begin_pass: Callable[[], Non
                 pass
             is_warm = True
         except Exception as error:
-            if not is_fault_of_cluster(error) or fruitless + 1 == MOST_FRUITLESS_PASSES:
+            is_last = fruitless + 1 == MOST_FRUITLESS_PASSES and not stall.is_stalled
+            if not is_fault_of_cluster(error) or is_last:
                 raise
             log.warning("Part of the cluster was lost; going on with what is left of the work")
         before, missing = missing, actors.missing()
-        fruitless = fruitless + 1 if missing == before else 0
+        # One that stalled may have had no node to work on: others may come.
+        if missing != before or stall.is_stalled:
+            fruitless = 0
+        else:
+            fruitless += 1

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 STALLED_AFTER_S = 60.0
+_MOST_DOUBLINGS = 4
 
 
 class StalledError(Exception):
@@ -38,22 +39,33 @@ class Activity:
 
 @dataclass(slots=True)
 class StallWatch:
-    """Says when a pass has stalled: once for each loss, for what else rests may have its reasons.
+    """Says when a pass has stalled: what rests though no node was lost may have its reasons.
+
+    One that follows a stalled pass may be short of nodes, until others come: each waits twice as long
+    as the one before it.
 
     Attributes:
         lost_nodes: Tells how many nodes the cluster has lost so far.
+        is_stalled: This pass has.
     """
 
     lost_nodes: Callable[[], int]
+    is_stalled: bool = False
     _known: int = 0
+    _in_a_row: int = 0
 
     def begin(self) -> None:
-        """Begin a pass: what was lost before is none of its matters."""
-        self._known = self.lost_nodes()
+        """Begin a pass: what was lost before is none of its matters, unless the last one stalled."""
+        if self.is_stalled:
+            self._in_a_row += 1
+        else:
+            self._in_a_row, self._known = 0, self.lost_nodes()
+        self.is_stalled = False
 
     def has_stalled(self, idle_s: float) -> bool:
-        """Say whether nothing has been done for `idle_s` seconds because a node was lost."""
-        if idle_s < STALLED_AFTER_S or self.lost_nodes() <= self._known:
+        """Say, once, whether nothing has been done for `idle_s` seconds because a node was lost."""
+        patience_s = STALLED_AFTER_S * 2 ** min(self._in_a_row, _MOST_DOUBLINGS)
+        if self.is_stalled or idle_s < patience_s or self.lost_nodes() <= self._known:
             return False
-        self.begin()
+        self.is_stalled = True
         return True

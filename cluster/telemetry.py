@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,6 +15,7 @@ import ray
 
 from cluster.live import NodeGauges
 from cluster.meter import MIB, MemoryMeter, MemorySample, Trimmer, Usage, family, gpu_bytes
+from pipeline.cache import forget_recordings
 
 SAMPLE_EVERY_S = 1.0
 # Until a process has loaded what it loads.
@@ -166,6 +168,10 @@ class NodeMonitor:
     def latest(self) -> MemorySample | None:
         """Return the last sample, if there is one."""
         return self._latest
+
+    def forget_recordings(self, folder: Path) -> int:
+        """Remove recordings of S3 that nobody reads any more from the node's disk; return the bytes."""
+        return forget_recordings(folder)
 
     def take(self) -> list[MemorySample]:
         """Return the samples since this was last asked."""

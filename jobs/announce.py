@@ -54,6 +54,8 @@ def say_found(found: Survey) -> None:
     for stride, count in sorted(strides.items()):
         if stride > 1:
             log.info("Looking at one frame in %d of %d video track(s)", stride, count)
+    if found.unopened:
+        log.info("Not opened, by their names alone: %d recording(s)", found.unopened)
     reasons = Counter(each.skipped for each in found.skipped)
     for reason, count in reasons.most_common():
         log.info("Skipped %d video track(s): %s", count, reason)

@@ -30,6 +30,7 @@ class Survey:
         uris: The addresses of all recordings that were looked at.
         identities: What tells that a recording has changed, by its address.
         storage_classes: How many of the recordings S3 keeps in each of its classes.
+        unopened: Recordings that were left out by their names alone; see `reach`.
     """
 
     found: tuple[Found, ...]
@@ -37,6 +38,7 @@ class Survey:
     identities: Mapping[str, str] = field(default_factory=dict)
     uris: tuple[str, ...] = ()
     storage_classes: Mapping[str, int] = field(default_factory=dict)
+    unopened: int = 0
 
     @property
     def wanted(self) -> list[Found]:

@@ -18,6 +18,7 @@ from jobs.options import add_options, resolve
 from jobs.settings import JobSettings
 from jobs.spec import plan_here
 from jobs.survey import survey
+from pipeline.aws import ARCHIVED, is_s3
 
 _COLUMNS = ("recording", "track", "camera", "codec", "size", "fps", "length", "frames", "skipped")
 
@@ -34,7 +35,8 @@ def _plan(settings: JobSettings) -> int:
     found, console = survey(settings), wide_console()
     show(console, found)
     if found.wanted:
-        show_memory(console, plan_here(settings, [each.footage for each in found.wanted], None))
+        plan = plan_here(settings, [each.footage for each in found.wanted], None)
+        show_memory(console, plan, disk_bytes(settings, found))
     if settings.aws_labels:
         console.print(cost_line(settings, frames_to_ask(settings, found)))
     return EXIT_PARTIAL if found.failures else EXIT_OK
@@ -59,15 +61,40 @@ def show(console: Console, found: Survey) -> None:
         f"{len({each.footage.key.camera_id for each in wanted})} camera(s): about {frames} frames "
         f"to look at, {sum(sizes.values()) / 1e6:.1f} MB to read"
     )
+    if found.unopened:
+        console.print(f"{found.unopened} recording(s) more were told apart by name and not opened")
+    _show_storage(console, found)
 
 
-def show_memory(console: Console, plan: MemoryPlan) -> None:
-    """Print what a node like this one needs: the parts of the cap, and the machine's share."""
+def _show_storage(console: Console, found: Survey) -> None:
+    """Print where S3 keeps the recordings: what is archived cannot be read as it is."""
+    classes = sorted(found.storage_classes.items())
+    if classes:
+        console.print("in S3: " + ", ".join(f"{count} {name}" for name, count in classes))
+    if archived := sum(count for name, count in classes if name in ARCHIVED):
+        console.print(
+            f"{archived} recording(s) are archived: what is not restored in S3 first will fail"
+        )
+
+
+def disk_bytes(settings: JobSettings, found: Survey) -> float:
+    """Return what recordings of S3 take of a node's disk at most, while they are read."""
+    sizes = {
+        each.recording.source_uri: each.recording.size_bytes
+        for each in found.wanted
+        if is_s3(each.recording.source_uri)
+    }
+    return min(settings.cache.most_bytes, sum(sizes.values()))
+
+
+def show_memory(console: Console, plan: MemoryPlan, disk: float) -> None:
+    """Print what a node like this one needs: the parts of the cap, the machine's share, and disk."""
+    temporary = f"at most {disk / 1e9:.3g} GB of temporary disk" if disk else "no temporary disk"
     parts = ", ".join(f"{name} {size // MIB} MB" for name, size in plan.parts.items())
     console.print(
         f"memory that a node like this one adds once it is ready: at most {plan.limit_mb} MB, of "
         f"which {parts}; batches of {plan.batch_size} frames, {plan.decoders} decoder(s); "
-        f"{plan.smallest_mb} MB would do; no temporary disk"
+        f"{plan.smallest_mb} MB would do; {temporary}"
     )
 
 

@@ -8,14 +8,15 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 
 from jobs.found import Found, Survey, limited, shared
+from jobs.reach import Reach, reach_of, whole_name
 from jobs.settings import AUTO_STRIDE, JobSettings
+from jobs.told import Told, gather
 from pipeline.areas import areas_of
-from pipeline.cameras import CameraRule, read_cameras, short_names, zone
-from pipeline.discover import find_recordings, find_starts
+from pipeline.cameras import CameraRule, short_names, zone
+from pipeline.discover import find_recordings
 from pipeline.errors import ConfigError, SourceError
 from pipeline.floor import Points
 from pipeline.letterbox import fit
@@ -41,12 +42,9 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
     Raises:
         ConfigError: An input, a camera or a video track is not there, or a name tells no time.
     """
-    listed = find_recordings(settings.input, settings.aws)
-    told = _Told(
-        rules=read_cameras(settings.cameras) if settings.cameras else (),
-        starts=find_starts(settings.input, settings.aws),
-        committed=committed or {},
-    )
+    told = gather(settings, committed)
+    reach = reach_of(settings, told)
+    listed = reach.recordings() if reach else find_recordings(settings.input, settings.aws)
     probed = list(zip(listed, probe_all(listed, aws=settings.aws), strict=True))
     recordings = [item for _, item in probed if isinstance(item, Recording)]
     failures = [
@@ -54,48 +52,28 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
     ]
     failures += _bad_tracks(settings, recordings)
     failures += _check_tracks(settings, recordings)
-    names = short_names([recording.source_uri for recording in recordings])
+    uris = [recording.source_uri for recording in recordings]
+    names = {uri: whole_name(uri) for uri in uris} if reach else short_names(uris)
     found = [
         _describe(settings, told, recording, track, names[recording.source_uri])
         for recording in recordings
         for track in recording.video_tracks
     ]
+    within = limited(settings, found)
     return Survey(
-        found=tuple(shared(settings, limited(settings, found))),
-        # Whose they are is not known: the first shard tells of them.
-        failures=tuple(failures) if settings.shard_of[0] == 0 else (),
+        found=tuple(reach.shared(within) if reach else shared(settings, within)),
+        failures=tuple(each for each in failures if _is_told(settings, reach, each)),
         identities={recording.source_uri: recording.identity for recording in recordings},
         uris=tuple(each.source_uri for each in listed),
         storage_classes=Counter(each.storage_class for each in listed if each.storage_class),
+        unopened=reach.unopened if reach else 0,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
-    """What is known of footage from elsewhere.
-
-    Attributes:
-        rules: Of the cameras file.
-        starts: When recordings began, as manifests tell it.
-        committed: The cameras of footage that the output has already.
-    """
-
-    rules: Sequence[CameraRule]
-    starts: Mapping[str, datetime]
-    committed: Mapping[tuple[str, int], str]
-
-    def start(self, recording: Recording, rule: CameraRule | None) -> tuple[datetime | None, float]:
-        """Return when a recording began, in UTC, if anything tells, and how coarsely, in seconds.
-
-        Raises:
-            ConfigError: The camera's pattern does not fit the name.
-        """
-        listed = self.starts.get(recording.source_uri)
-        if listed is not None:
-            in_utc = (rule or CameraRule(id="any")).in_utc(listed, recording.source_uri)
-            return in_utc, 0.0 if listed.microsecond else 1.0
-        moment = rule.began(recording.source_uri, recording.created) if rule else None
-        return moment, rule.resolution_s if rule and moment else 0.0
+def _is_told(settings: JobSettings, reach: Reach | None, failure: Failure) -> bool:
+    """Say whether this shard tells of a recording that cannot be read."""
+    # By frames nobody knows whose it is: the first shard tells.
+    return reach.tells_of(failure.source_uri) if reach else settings.shard_of[0] == 0
 
 
 def printable_uri(source_uri: str) -> str:
@@ -160,13 +138,13 @@ def _no_such_track(recording: Recording, number: int) -> str:
 
 
 def _describe(
-    settings: JobSettings, told: _Told, recording: Recording, track: VideoTrack, name: str
+    settings: JobSettings, told: Told, recording: Recording, track: VideoTrack, name: str
 ) -> Found:
     uri, number = recording.source_uri, track.video_track
     skipped = ""
     if not _wants(settings, number):
         skipped = "not among --video-tracks"
-    rule = next((rule for rule in told.rules if rule.matches(uri, number)), None)
+    rule = told.rule(uri, number)
     given = rule.id if rule else settings.camera_id
     camera_id = _camera_id(given, name, number)
     if not given:
@@ -177,7 +155,7 @@ def _describe(
             "video tracks, and each is a camera of its own: choose one with --video-tracks, or name "
             "them in a --cameras file"
         )
-    start_time, resolution_s = (None, 0.0) if skipped else told.start(recording, rule)
+    start_time, resolution_s = (None, 0.0) if skipped else told.start(uri, rule, recording.created)
     window = FootageWindow(
         since=settings.moments[0],
         until=settings.moments[1],

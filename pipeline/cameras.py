@@ -18,7 +18,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, tzinfo
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -58,11 +59,15 @@ class CameraRule:
 
     def matches(self, source_uri: str, video_track: int) -> bool:
         """Say whether a video track of a recording is this camera's."""
-        path = PurePosixPath(source_uri).as_posix()
-        return video_track == self.video_track and (
-            fnmatchcase(PurePosixPath(path).name, self.recording)
-            or fnmatchcase(path, "*/" + self.recording.lstrip("/"))
-        )
+        return video_track == self.video_track and self.films(source_uri)
+
+    def films(self, source_uri: str) -> bool:
+        """Say whether a recording is this camera's, as far as its name tells."""
+        literal, name, path = _globs(self.recording)
+        # Most names of a million are another camera's, and fail here already.
+        if literal not in source_uri:
+            return False
+        return bool(name.match(source_uri.rpartition("/")[2]) or path.match(source_uri))
 
     @property
     def resolution_s(self) -> float:
@@ -113,6 +118,17 @@ class CameraRule:
         return own.astimezone(UTC)
 
 
+@cache
+def _globs(recording: str) -> tuple[str, re.Pattern[str], re.Pattern[str]]:
+    """Return what a rule's pattern asks of an address: a text in it, its name's form, or its path's."""
+    relative = recording.lstrip("/")
+    before, bracket, behind = relative.partition("[")
+    plain = f"{before}*{behind.rpartition(']')[2] if ']' in behind else ''}" if bracket else before
+    literal = max(re.split(r"[*?]", plain), key=len)
+    return literal, re.compile(translate(recording)), re.compile(translate("*/" + relative))
+
+
+@cache
 def _name_pattern(start_time: str) -> str:
     """Return the regular expression of names that a `strptime` form describes."""
     pattern = ""

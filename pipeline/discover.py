@@ -1,4 +1,4 @@
-"""Which recordings are meant: files, folders, globs and manifests become a list of addresses.
+"""Which recordings are meant: files, folders, globs, manifests and inventories become addresses.
 
 Each may lie on a disk or in S3. Nothing is opened here but folders and manifests; what the recordings
 hold is for `probe`.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline.aws import AwsSettings, S3Address, is_s3, parse_address
 from pipeline.errors import ConfigError
+from pipeline.inventory import is_inventory, read_inventory
 from pipeline.records import Listed
 from pipeline.s3 import (
     check_bucket,
@@ -37,12 +38,31 @@ START_COLUMN = "start_time"
 
 
 def find_recordings(inputs: Sequence[str], aws: AwsSettings | None = None) -> list[Listed]:
-    """Return the recordings that `inputs` name, each once, sorted by address; paths are absolute.
+    """Return the recordings that `inputs` name, each once, sorted by address.
+
+    Args and errors are those of `each_recording`.
+    """
+    return each_once(each_recording(inputs, aws))
+
+
+def each_once(listed: Iterable[Listed]) -> list[Listed]:
+    """Return recordings sorted by address, each once."""
+    found: dict[str, Listed] = {}
+    for each in listed:
+        # What a listing tells counts more than a manifest's bare name.
+        if not found.get(each.source_uri, each).version:
+            found[each.source_uri] = each
+        found.setdefault(each.source_uri, each)
+    return [found[uri] for uri in sorted(found)]
+
+
+def each_recording(inputs: Sequence[str], aws: AwsSettings | None = None) -> Iterator[Listed]:
+    """Yield the recordings that `inputs` name, as they come; paths are absolute.
 
     Args:
-        inputs: Files, folders (searched for video files), globs, and manifests: `.csv` files with a
-            column `source_uri`, and perhaps `start_time`, or with one path a line. Each is a path, or
-            in S3: s3://bucket/prefix/.
+        inputs: Files, folders (searched for video files), globs, manifests (`.csv` files with a column
+            `source_uri`, and perhaps `start_time`, or with one path a line), and the manifest.json of
+            an S3 Inventory. Each is a path, or in S3: s3://bucket/prefix/.
         aws: How S3 is read.
 
     Raises:
@@ -50,15 +70,8 @@ def find_recordings(inputs: Sequence[str], aws: AwsSettings | None = None) -> li
     """
     if not inputs:
         raise ConfigError("no input: give --input a file, a folder, a glob or a manifest .csv")
-    how = aws or AwsSettings()
-    found: dict[str, Listed] = {}
     for given in inputs:
-        for listed in _expand(given, how):
-            # What a listing tells counts more than a manifest's bare name.
-            if not found.get(listed.source_uri, listed).version:
-                found[listed.source_uri] = listed
-            found.setdefault(listed.source_uri, listed)
-    return [found[uri] for uri in sorted(found)]
+        yield from _expand(given, aws or AwsSettings())
 
 
 def find_starts(inputs: Sequence[str], aws: AwsSettings | None = None) -> dict[str, datetime]:
@@ -108,6 +121,8 @@ def _expand(given: str, aws: AwsSettings) -> Iterable[Listed]:
     if _is_manifest(given):
         # A recording that a manifest names and that is not there is a failure of that recording.
         return [Listed(source_uri=_named_in(given, name)) for name, _ in _read_manifest(given, aws)]
+    if is_inventory(given):
+        return _in_inventory(given, aws)
     if is_s3(given):
         return _in_s3(given, aws)
     # Not resolved: a link's own name tells the camera and the time.
@@ -130,17 +145,33 @@ def _in_s3(given: str, aws: AwsSettings) -> list[Listed]:
     found = list(list_objects(address, aws))
     if not found:
         raise ConfigError(f"input {given!r}: there is no such object, and no key begins so")
-    named = [
-        each
-        for each in found
-        if posixpath.splitext(each.source_uri)[1].lower() in VIDEO_SUFFIXES and each.size_bytes
-    ]
+    named = [each for each in found if _is_footage(each)]
     if not named:
         raise ConfigError(
             f"input {given!r}: of {len(found)} objects none is a video file "
             f"({' '.join(sorted(VIDEO_SUFFIXES))})"
         )
     return named
+
+
+def _in_inventory(given: str, aws: AwsSettings) -> Iterator[Listed]:
+    """Yield the video files of an inventory."""
+    objects = videos = 0
+    for listed in read_inventory(given, aws):
+        objects += 1
+        if _is_footage(listed):
+            videos += 1
+            yield listed
+    if not videos:
+        raise ConfigError(
+            f"inventory {given!r}: of {objects} objects none is a video file "
+            f"({' '.join(sorted(VIDEO_SUFFIXES))})"
+        )
+
+
+def _is_footage(listed: Listed) -> bool:
+    suffix = posixpath.splitext(listed.source_uri)[1].lower()
+    return suffix in VIDEO_SUFFIXES and listed.size_bytes > 0
 
 
 def _on_disk(given: str) -> Iterable[str]:

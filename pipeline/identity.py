@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from pipeline.letterbox import fit
 from pipeline.records import Footage, FootageKey, VideoTrack
@@ -61,12 +61,20 @@ def picture_id(footage: Footage, recording: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_ID_DIGITS]
 
 
-def age(footage: Footage) -> tuple[datetime, list[tuple[bool, int, str]], int]:
+# When a recording began, and its path, cut at its numbers.
+Age: TypeAlias = tuple[datetime, list[tuple[bool, int, str]]]
+
+
+def age(footage: Footage) -> tuple[Age, int]:
     """Return the sort key of a camera's footage: start time, then path, numbers by their value."""
     start = footage.start_time or datetime.min.replace(tzinfo=UTC)
-    pieces = re.split(r"(\d+)", footage.source_uri)
-    named = [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in pieces]
-    return start, named, footage.track.video_track
+    return age_of(start, footage.source_uri), footage.track.video_track
+
+
+def age_of(start: datetime, source_uri: str) -> Age:
+    """Return the sort key of recordings: when they began, then path, numbers by their value."""
+    pieces = re.split(r"(\d+)", source_uri)
+    return start, [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in pieces]
 
 
 def to_plain(footage: Footage) -> dict[str, Any]:

@@ -12,10 +12,12 @@ about a recording is for `probe`.
 """
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -37,10 +39,13 @@ Probed: TypeAlias = Recording | SourceError
 
 # A child costs a quarter of a second of a core to start, a recording a few milliseconds.
 _RECORDINGS_A_CHILD = 32
-_MOST_CHILDREN = 8
+_MOST_CHILDREN = 4
 # Beginnings of recordings in S3 that are fetched for each child while it is at another's.
 _FETCHED_AHEAD = 4
 _MOST_ANSWER_BYTES = 1 << 20
+_TELL_EVERY_S = 10.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +84,13 @@ def probe_all(
     with ThreadPoolExecutor(count * ahead) as threads:
         try:
             given = repeat(limits or ProbeLimits()), repeat(idle), repeat(aws or AwsSettings())
-            return list(threads.map(_probe_one, listed, *given))
+            probed, told_at = [], time.monotonic()
+            for each in threads.map(_probe_one, listed, *given):
+                probed.append(each)
+                if time.monotonic() - told_at > _TELL_EVERY_S:
+                    log.info("Looked into %d of %d recordings", len(probed), len(listed))
+                    told_at = time.monotonic()
+            return probed
         finally:
             threads.shutdown()
             for child in (idle.get() for _ in range(count)):

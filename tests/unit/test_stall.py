@@ -33,7 +33,7 @@ def test_a_try_is_under_way_until_it_ends_or_its_node_dies() -> None:
     assert not attempts.is_any_open()
 
 
-def test_a_pass_has_stalled_once_for_each_node_that_was_lost_in_it() -> None:
+def test_a_pass_has_stalled_once_if_a_node_was_lost_in_it() -> None:
     lost = [1]
     watch = StallWatch(lambda: lost[0])
     watch.begin()
@@ -42,8 +42,23 @@ def test_a_pass_has_stalled_once_for_each_node_that_was_lost_in_it() -> None:
     assert not watch.has_stalled(0.0), "the rest goes on"
     assert watch.has_stalled(LONG_S)
     assert not watch.has_stalled(LONG_S), "once"
-    lost[0] = 3
+
+
+def test_a_pass_behind_a_stalled_one_may_stall_too_and_has_more_patience() -> None:
+    lost = [0]
+    watch = StallWatch(lambda: lost[0])
+    watch.begin()
+    lost[0] = 1
     assert watch.has_stalled(LONG_S)
+    watch.begin()
+    assert not watch.is_stalled
+    assert not watch.has_stalled(LONG_S)
+    assert watch.has_stalled(2 * LONG_S)
+    watch.begin()
+    assert not watch.has_stalled(2 * LONG_S)
+    # It came to its end, one way or the other: the next knows nothing of it.
+    watch.begin()
+    assert not watch.has_stalled(100 * LONG_S)
 
 
 def test_a_stalled_pass_is_the_clusters_fault() -> None:
