@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.holdings import committed_cameras
 from pipeline.ledger import cameras_of
 from pipeline.refined import read_refined
+from pipeline.run_folder import RunFolder
 from pipeline.store import copies, shown, walk
 
 _OF_FOOTAGE = "source_uri = $source_uri and video_track = $video_track"
@@ -87,12 +88,31 @@ def find(options: argparse.Namespace) -> FootageLog:
     Raises:
         ConfigError: There is none such, or there are several.
     """
-    output = find_output(options).path
-    files = _log_files(output, is_online=options.online)
+    return log_of(
+        find_output(options), options.recording, options.video_track, is_online=options.online
+    )
+
+
+def log_of(
+    run: RunFolder, recording: str, video_track: int | None, *, is_online: bool
+) -> FootageLog:
+    """Return the log of a video track of a run.
+
+    Args:
+        run: Whose output.
+        recording: Name or path of it; "" if there is only one.
+        video_track: Its number; None if there is only one.
+        is_online: As the tracker made it, not the refined one.
+
+    Raises:
+        ConfigError: There is none such, or there are several.
+    """
+    output = run.path
+    files = _log_files(output, is_online=is_online)
     footages = [(uri, number) for uri, number in _ask(files, _FOOTAGES, {})]
-    uri, number = choose(footages, options.recording, options.video_track)
+    uri, number = choose(footages, recording, video_track)
     camera_id = committed_cameras(output)[uri, number]
-    if not options.online and read_refined(output, camera_id) is None:
+    if not is_online and read_refined(output, camera_id) is None:
         raise ConfigError(
             f"camera {camera_id!r} has no refined log yet: run `footfall refine`, or add --online"
         )

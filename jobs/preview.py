@@ -20,7 +20,7 @@ import numpy as np
 
 from jobs.console import printable
 from jobs.exits import EXIT_OK, ending
-from jobs.one_track import FootageLog, find
+from jobs.one_track import FootageLog, log_of
 from jobs.options import add_options, resolve
 from jobs.preview_people import Seen, Way, detect, ways
 from jobs.preview_picture import Sketch, draw
@@ -28,15 +28,20 @@ from jobs.settings import JobSettings
 from jobs.survey import survey
 from pipeline.areas import NOWHERE, Areas, areas_of
 from pipeline.atomic import write_whole, writing
+from pipeline.aws import is_s3
+from pipeline.cache import CacheSettings, let_go, on_disk
 from pipeline.cameras import CameraRule, read_cameras
 from pipeline.errors import ConfigError, SourceError
 from pipeline.heads import Region, blur_heads, head_regions
 from pipeline.records import Footage
+from pipeline.run_folder import find_run
 from pipeline.scene import NOTHING, Scene
 from pipeline.stills import Still, still_at
+from pipeline.store import reach_s3
 
 OPTIONS = (
-    "cameras", "model", "trust_weights", "classes", "confidence", "image_size", "device",
+    "cameras", "model", "trust_weights", "classes", "confidence", "image_size", "device", "profile",
+    "region", "endpoint_url", "cache_gb",
 )  # fmt: skip
 _NUMBER = re.compile(r"\d+(\.\d*)?", re.ASCII)
 _UNITS_S = (1, 60, 3600)
@@ -61,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The heads of people that are found are blurred.
     """
     parser = argparse.ArgumentParser(prog="footfall preview", description=main.__doc__)
-    parser.add_argument("recording", metavar="RECORDING", help="a file of footage")
+    parser.add_argument(
+        "recording", metavar="RECORDING", help="a file of footage, or its s3:// address"
+    )
     parser.add_argument(
         "--at", default="0", metavar="TIME", help="0:12:30, 12:30 or 750 s from its beginning"
     )
@@ -90,10 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _preview(options: argparse.Namespace) -> int:
     time_s, settings = seconds_of(options.at), _settings(options)
+    reach_s3(settings.aws)
     view = find_view(options.recording, options.video_track, settings)
     target = picture_path(options.picture, view.footage, time_s)
     log = _find_log(options, view.footage) if options.tables else None
-    still = _take(view.footage, time_s)
+    still = _take(view.footage, time_s, settings.cache)
     sketch = _sketch(options, settings, view, still, log)
     with writing(target.parent):
         write_whole(target, draw(sketch))
@@ -157,7 +165,9 @@ def find_view(recording: str, video_track: int | None, settings: JobSettings) ->
     """
     wanted = "all" if video_track is None else str(video_track)
     there = survey(replace(settings, input=(recording,), video_tracks=wanted))
-    if there.uris != (os.path.abspath(recording),):  # noqa: PTH100 -- as survey has it
+    # As survey has it.
+    uri = recording if is_s3(recording) else os.path.abspath(recording)  # noqa: PTH100
+    if there.uris != (uri,):
         raise ConfigError(f"recording {recording!r}: one file of footage is looked at")
     if not there.wanted:
         reason = there.failures[0].message
@@ -204,21 +214,20 @@ def _no_camera(path: str, footages: Sequence[Footage], rules: Sequence[CameraRul
 
 
 def _find_log(options: argparse.Namespace, footage: Footage) -> FootageLog:
-    wanted = argparse.Namespace(
-        output=options.tables,
-        recording=footage.source_uri,
-        video_track=footage.track.video_track,
-        online=options.online,
-    )
-    return find(wanted)
+    run = find_run(options.tables)
+    number = footage.track.video_track
+    return log_of(run, footage.source_uri, number, is_online=options.online)
 
 
-def _take(footage: Footage, time_s: float) -> Still:
+def _take(footage: Footage, time_s: float, cache: CacheSettings) -> Still:
     try:
-        return still_at(footage, time_s)
+        with on_disk(footage, cache) as path:
+            return still_at(footage, time_s, path)
     except SourceError as error:
         uri = footage.source_uri
         raise SourceError(f"recording {uri!r} {error}", source_uri=uri) from error
+    finally:
+        let_go(footage, cache)
 
 
 def _sketch(

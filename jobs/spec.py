@@ -11,6 +11,7 @@ from cluster.meter import gpus_here
 from cluster.pools import decoders_for, plan_pools
 from cluster.session import Node, Session, local_cpus
 from jobs.settings import AUTO_BATCH, JobSettings
+from pipeline.aws import is_s3
 from pipeline.backend import PRECISIONS, DetectSettings
 from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings
@@ -78,10 +79,16 @@ def with_precision(
     """
     if hardware is None or hardware.precision != "int8" or not footages:
         return model
+    local = [footage for footage in footages if not is_s3(footage.source_uri)]
+    if not local:
+        raise ConfigError(
+            "precision = 'int8': its model is calibrated on frames of recordings on a disk; all of "
+            "these are in S3"
+        )
     log.info("Precision int8: a quantized model is needed, made for this footage")
     found = quantized(
         DetectSettings(weights=model.weights, classes=settings.classes, threads=local_cpus()),
-        footages,
+        local,
         folder.path,
     )
     log.info("Precision int8: %s", found.cost)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.cache import let_go, on_disk
 from pipeline.decoders import PyavDecoder
 from pipeline.demux import DemuxSettings, cut
 from pipeline.errors import SourceError, StepError
@@ -119,11 +120,15 @@ def _read(
     labeller: Labeller, footage: Footage, numbers: Sequence[int], demux: DemuxSettings
 ) -> Iterator[LabelFrame]:
     """Yield frames for as long as somebody may be asked about them."""
-    if not labeller.hopeless:
+    if labeller.hopeless:
+        return
+    # The child has no credentials: what is in S3 is brought for it.
+    with on_disk(footage, demux.cache):
         for frame in isolated(read_label_frames, footage, numbers, demux):
             yield frame
             if labeller.hopeless:
-                return
+                break
+    let_go(footage, demux.cache)
 
 
 def read_label_frames(

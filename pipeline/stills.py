@@ -113,11 +113,11 @@ def stills(places: Places) -> Iterator[NDArray[np.uint8]]:
 
 @contextmanager
 def _opened(
-    footage: Footage,
+    footage: Footage, path: str = ""
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """Open a footage's recording; what goes wrong in the `with` block is a SourceError."""
     try:
-        with open_recording(footage.source_uri) as container:
+        with open_recording(path or footage.source_uri) as container:
             stream = video_streams(container)[footage.track.video_track]
             stream.codec_context.options = DECODER_LIMITS
             yield container, stream
@@ -162,7 +162,7 @@ def _sought(
             yield frame
 
 
-def still_at(footage: Footage, time_s: float) -> Still:
+def still_at(footage: Footage, time_s: float, path: str = "") -> Still:
     """Return what is shown at a time: the last frame at or before it; before all frames, the first.
 
     It is decoded in a child process: footage may crash a decoder.
@@ -170,24 +170,25 @@ def still_at(footage: Footage, time_s: float) -> Still:
     Args:
         footage: With the letterbox and the masks that the detector is to have.
         time_s: Seconds from the recording's beginning.
+        path: Where the recording is; "" means that its address is a path.
 
     Raises:
         ConfigError: The footage ends before it.
         SourceError: The recording cannot be read, or nothing of it decodes.
     """
     try:
-        (still,) = isolated(take_still, footage, time_s, silence_s=_MOST_SILENCE_S)
+        (still,) = isolated(take_still, footage, time_s, path, silence_s=_MOST_SILENCE_S)
     except StepError as error:
         raise SourceError(f"gives no stills: {error}", source_uri=footage.source_uri) from error
     assert isinstance(still, Still)
     return still
 
 
-def take_still(footage: Footage, time_s: float) -> Iterator[Still]:
+def take_still(footage: Footage, time_s: float, path: str = "") -> Iterator[Still]:
     """Yield the one still of `still_at`; to be run in a process of its own."""
     target_s = footage.origin_s + time_s
     for back_s in _BACK_S:
-        with _opened(footage) as (container, stream):
+        with _opened(footage, path) as (container, stream):
             from_s = min(target_s, _told_end_s(footage)) - back_s
             from_begin = from_s <= footage.origin_s or not _seek(container, stream, from_s)
             frames = _whole_frames(container, stream, from_begin=from_begin)

@@ -251,7 +251,7 @@ def test_tracks_of_an_output_are_drawn_and_their_heads_blurred(
     file = tmp_path / "movements.parquet"
     pq.write_table(rows_table("movements", rows), file)
     log = FootageLog(source_uri=str(recording), video_track=0, files={"movements": [str(file)]})
-    monkeypatch.setattr(preview, "find", lambda _: log)
+    monkeypatch.setattr(preview, "_find_log", lambda *_: log)
     sketch = look(recording, "--at", "2", "--tables", tmp_path, "--no-boxes")
     (way,) = sketch.ways
     assert way.track_id == 7

@@ -1,6 +1,7 @@
 """Whose a video track is, when its recording began, and which of its times are wanted."""
 
 from datetime import UTC, datetime, time, timedelta, timezone
+from fnmatch import fnmatchcase
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -226,3 +227,13 @@ def test_an_open_window_holds_everything_without_a_start_time():
 def test_a_window_misses_a_recording_that_lies_wholly_before_or_behind_it(began_s, missed):
     window = FootageWindow(since=START, until=START + timedelta(seconds=100))
     assert window.misses(START + timedelta(seconds=began_s), duration_s=60) == missed
+
+
+@given(
+    pattern=st.text(alphabet="ab*?[]!-/.", min_size=1, max_size=8),
+    uri=st.text(alphabet="ab-[]!/.", max_size=10),
+)
+def test_a_rules_pattern_is_a_glob_of_the_name_or_of_the_end_of_the_path(pattern, uri):
+    name = uri.rpartition("/")[2]
+    fits = fnmatchcase(name, pattern) or fnmatchcase(uri, "*/" + pattern.lstrip("/"))
+    assert CameraRule(id="door", recording=pattern).films(uri) == fits

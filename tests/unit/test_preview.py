@@ -285,8 +285,7 @@ def test_a_name_is_shortened_to_what_fits():
 
 def test_tracks_are_those_of_the_recording_that_is_looked_at(monkeypatch):
     asked = []
-    monkeypatch.setattr(preview, "find", lambda options: asked.append(options))
+    monkeypatch.setattr(preview, "find_run", lambda output: f"run in {output}")
+    monkeypatch.setattr(preview, "log_of", lambda *of, is_online: asked.append((*of, is_online)))
     preview._find_log(Namespace(tables="out", online=True), FOOTAGE)
-    (options,) = asked
-    assert (options.output, options.recording) == ("out", FOOTAGE.source_uri)
-    assert (options.video_track, options.online) == (2, True)
+    assert asked == [("run in out", FOOTAGE.source_uri, 2, True)]
