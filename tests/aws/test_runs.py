@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from jobs.soak_footage import film
+from pipeline.standin_rekognition import StandInRekognition
 from pipeline.verify import verify
 from tests.aws.conftest import Bucket
 from tests.aws.proxy import BadDays, flaky_proxy
@@ -162,7 +163,42 @@ def test_bad_days_of_the_server_change_nothing_and_are_counted(
     assert run.returncode == 0, run.stderr
     assert days.slowed >= 10
     assert days.cut >= 2
-    assert_equal(local, bucket.download("logs/", tmp_path / "found"))
+    found = bucket.download("logs/", tmp_path / "found")
+    assert_equal(local, found)
+    sql = f"select sum(retries) from read_parquet('{found}/metrics/*.parquet')"
+    ((retries,),) = duckdb.execute(sql).fetchall()
+    assert retries > 0
+
+
+def test_labels_of_recordings_in_a_bucket_are_in_a_bucket_and_no_recording_stays_on_the_disk(
+    bucket: Bucket, archive: str, tmp_path: Path, rekognition: StandInRekognition
+) -> None:
+    own = {"RAY_TMPDIR": "/tmp", "TMPDIR": str(tmp_path)}
+    order = backfill(
+        archive, f"s3://{bucket.name}/logs", "--endpoint-url", bucket.endpoint_url,
+        "--aws-endpoint-url", rekognition.url, "--aws-max-tps", "100",
+    )  # fmt: skip
+    run = done([*order, "--aws-labels", "--video-tracks", "0"], **own)
+    # Only one of the recordings has a second video track.
+    assert run.returncode == 0, run.stderr
+    # 400, 300 and 300 frames.
+    assert rekognition.requests == 7 + 5 + 5
+    # Wanted later, labels are made for what is done.
+    assert done(order, **own).returncode == 0
+    run = done([*order, "--aws-labels"], **own)
+    assert run.returncode == 0, run.stderr
+    assert rekognition.requests == 17 + 7
+    found = bucket.download("logs/", tmp_path / "found")
+    sql = (
+        "select count(distinct (source_uri, video_track, frame_index)) "
+        f"from read_parquet('{found}/labels/*/*/*.parquet')"
+    )
+    assert duckdb.execute(sql).fetchall() == [(24,)]
+    assert verify(found).problems == []
+    assert not [key for key in bucket.keys("logs/ledger/") if "/labels/" in key]
+    kept = [path for path in tmp_path.rglob("recordings/*") if path.suffix != ".lock"]
+    assert (tmp_path / f"footfall-{os.getuid()}" / "recordings").is_dir()
+    assert kept == []
 
 
 def test_no_secret_is_in_any_log_table_config_or_file_of_ray(
