@@ -66,12 +66,15 @@ class AwsSettings:
         region: "" means that of the environment or profile.
         endpoint_url: Another server that speaks S3 (MinIO, a gateway); "" means AWS.
         kms_key_id: Key that S3 encrypts what is written with; "" means the bucket's own way.
+        is_paced: All requests of a process go slower once one was asked to: right for what is read in
+            bulk. Otherwise each waits for itself: right where one needs the answer of the one before.
     """
 
     profile: str = ""
     region: str = ""
     endpoint_url: str = ""
     kms_key_id: str = ""
+    is_paced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +132,8 @@ retries = Counter()
 def client(service: str, settings: AwsSettings, tries: int = WORK_TRIES) -> Any:  # noqa: ANN401 -- made at run time
     """Return this process's client of a service ("s3", "rekognition").
 
-    Requests that are throttled, time out or lose their connection are made again, ever later, and
-    slower where the server asks for it (botocore's adaptive mode).
+    Requests that are throttled, time out or lose their connection are made again, ever later; and
+    paced ones slower where the server asks for it (botocore's adaptive mode).
 
     Args:
         service: AWS's name of it.
@@ -146,7 +149,10 @@ def client(service: str, settings: AwsSettings, tries: int = WORK_TRIES) -> Any:
     import botocore.exceptions
 
     config = botocore.config.Config(
-        retries={"mode": "adaptive", "total_max_attempts": tries},
+        retries={
+            "mode": "adaptive" if settings.is_paced else "standard",
+            "total_max_attempts": tries,
+        },
         connect_timeout=_CONNECT_S,
         read_timeout=_READ_S,
         max_pool_connections=_POOL,

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,8 @@ class Seen:
 
 def reach_s3(settings: AwsSettings) -> None:
     """Say how this process reaches outputs in S3."""
-    _Reach.settings = settings
+    # An output is a few small files at a time, each waited for.
+    _Reach.settings = replace(settings, is_paced=False)
 
 
 def s3_reach() -> AwsSettings:
