@@ -10,6 +10,7 @@ KINDS = {
     "memory": "measure from outside what the main job adds under several caps",
     "tracking": "hold tracks against truth, part by part, and measure what they cost",
     "growth": "measure what a frame costs as footage grows longer and recordings more",
+    "keys": "measure what many keys in S3 cost before the work begins",
     "labels": "measure what labels of Rekognition cost the run that they are made beside",
     "scale": "measure the control plane alone, with steps that cost nothing",
 }

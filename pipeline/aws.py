@@ -42,7 +42,7 @@ _MEANINGS = {
     "InvalidSignatureException": "the secret key does not belong to the access key",
     "PreconditionFailed": "it has changed meanwhile",
     "412": "it has changed meanwhile",
-    "SlowDown": "the server asks to slow down, and went on to",
+    "SlowDown": "the server is too busy, and stayed so",
     "KMS.NotFoundException": "there is no such KMS key",
     "KMS.DisabledException": "the KMS key is disabled",
 }

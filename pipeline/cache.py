@@ -4,20 +4,22 @@
            NAME.partial           is being fetched; as large as it will be, and locked
            NAME                   whole; locked, shared, by whoever reads it
 
-NAME is a hash of address and ETag, so that an object that changes is another. All processes of a node
-share the folder. What nobody reads gives way when there is no room, and so does what the dead left.
+NAME is a hash of address and ETag, so that an object that changes is another, and the address's suffix,
+which tells ffmpeg the format where the beginning does not. All processes of a node share the folder.
+What nobody reads gives way when there is no room, and so does what the dead left.
 """
 
 import fcntl
 import hashlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
@@ -32,6 +34,7 @@ _RANGE_BYTES = 16 << 20
 _CONNECTIONS = 8
 _LOOK_AGAIN_S = 0.5
 _PARTIAL = ".partial"
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
 def default_folder() -> Path:
@@ -95,7 +98,9 @@ class _Cache:
     def path_of(self, footage: Footage) -> Path:
         """Return where a recording lies, if it is there."""
         about = f"{footage.source_uri} {footage.version}"
-        return self._folder / hashlib.sha256(about.encode()).hexdigest()[:32]
+        suffix = PurePosixPath(footage.source_uri).suffix
+        digest = hashlib.sha256(about.encode()).hexdigest()[:32]
+        return self._folder / f"{digest}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
 
     @contextmanager
     def reading(self, footage: Footage) -> Iterator[Path]:

@@ -14,6 +14,7 @@ about a recording is for `probe`.
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,8 @@ _MOST_CHILDREN = 4
 _FETCHED_AHEAD = 4
 _MOST_ANSWER_BYTES = 1 << 20
 _TELL_EVERY_S = 10.0
+# S3's ETags: of a PUT, and of a multipart upload. Other servers may write there what they like.
+_MD5 = re.compile(r"[0-9a-f]{32}(-\d+)?")
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +73,42 @@ def probe_all(
 ) -> list[Probed]:
     """Return what each recording holds, or the error that says why it is not known, in their order.
 
+    Of objects of S3 with the same content, as their ETags tell, one is looked into.
+
     Args:
         listed: The recordings.
         limits: What a child may take.
         aws: How S3 is read.
     """
+    how = limits or ProbeLimits(), aws or AwsSettings()
+    contents = [_content_of(each) for each in listed]
+    firsts = {content: number for number, content in reversed(list(enumerate(contents)))}
+    known: dict[int, Probed] = {}
+
+    def look(numbers: Sequence[int]) -> None:
+        found = _probe_each([listed[number] for number in numbers], *how)
+        known.update(zip(numbers, found, strict=True))
+
+    look(sorted(firsts.values()))
+    for number, content in enumerate(contents):
+        first = known[firsts[content]]
+        if number not in known and isinstance(first, Recording):
+            known[number] = replace(first, source_uri=listed[number].source_uri)
+    # What was wrong with one may not be wrong with its copies.
+    look([number for number in range(len(listed)) if number not in known])
+    return [known[number] for number in range(len(listed))]
+
+
+def _content_of(listed: Listed) -> tuple[str, ...]:
+    """Return what is equal of recordings with equal content, as far as a listing tells."""
+    if not _MD5.fullmatch(listed.version):
+        return (listed.source_uri,)
+    # A suffix tells the format where the beginning does not.
+    suffix = listed.source_uri.rpartition(".")[2]
+    return listed.version, str(listed.size_bytes), suffix
+
+
+def _probe_each(listed: Sequence[Listed], limits: ProbeLimits, aws: AwsSettings) -> list[Probed]:
     count = min(_MOST_CHILDREN, 1 + len(listed) // _RECORDINGS_A_CHILD)
     ahead = _FETCHED_AHEAD if any(is_s3(each.source_uri) for each in listed) else 1
     # Children are started when one is needed; None stands for one that is not running.
@@ -83,7 +117,7 @@ def probe_all(
         idle.put(None)
     with ThreadPoolExecutor(count * ahead) as threads:
         try:
-            given = repeat(limits or ProbeLimits()), repeat(idle), repeat(aws or AwsSettings())
+            given = repeat(limits), repeat(idle), repeat(aws)
             probed, told_at = [], time.monotonic()
             for each in threads.map(_probe_one, listed, *given):
                 probed.append(each)
@@ -210,10 +244,15 @@ class _Child:
 
 
 class _FileOfParent:
-    """A recording that the parent reads, as PyAV reads it."""
+    """A recording that the parent reads, as PyAV reads it.
 
-    def __init__(self, pipe: Connection, size_bytes: int) -> None:
+    Attributes:
+        name: Its suffix tells the format where the beginning does not.
+    """
+
+    def __init__(self, pipe: Connection, source_uri: str, size_bytes: int) -> None:
         self._pipe, self._at = pipe, 0
+        self.name = source_uri.rpartition("/")[2]
         self.size_bytes = size_bytes
 
     def read(self, size: int) -> bytes:
@@ -243,7 +282,7 @@ def serve(probe_one: Callable[[str, RemoteFile | None], Recording] = probe) -> N
             source_uri, size_bytes = json.loads(pipe.recv_bytes())
         except EOFError:
             return
-        remote = None if size_bytes is None else _FileOfParent(pipe, size_bytes)
+        remote = None if size_bytes is None else _FileOfParent(pipe, source_uri, size_bytes)
         try:
             answer = asdict(probe_one(source_uri, remote))
         except SourceError as error:

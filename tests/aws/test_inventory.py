@@ -1,22 +1,16 @@
 """Inventories of S3: read in any form, chosen from by names; what a run does not reach stays shut."""
 
-import csv
-import gzip
-import hashlib
-import io
-import json
 import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_plus
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from pyarrow import orc
 
+from jobs import benchmark_keys
+from jobs.benchmark_keys import line
 from jobs.reach import reach_of
 from jobs.settings import JobSettings
 from jobs.survey import survey
@@ -27,7 +21,6 @@ from tests.aws.conftest import Bucket
 from tests.aws.proxy import BadDays, flaky_proxy
 
 FORMS = ("CSV", "Parquet", "ORC")
-SCHEMA = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, StorageClass"
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
 CAMERAS = """\
 [[camera]]
@@ -41,48 +34,11 @@ start_time = "%Y%m%d_%H%M%S"
 """
 
 
-def line(bucket: str, key: str, **more: Any) -> dict[str, Any]:
-    return {
-        "bucket": bucket, "key": key, "version_id": "1", "is_latest": True,
-        "is_delete_marker": False, "size": 1000, "storage_class": "STANDARD", **more,
-    }  # fmt: skip
-
-
-def data_file(form: str, lines: Sequence[dict[str, Any]]) -> bytes:
-    if form == "CSV":
-        text = io.StringIO()
-        writer = csv.writer(text, quoting=csv.QUOTE_ALL)
-        for each in lines:
-            row = {**each, "key": quote_plus(each["key"], safe="/")}
-            writer.writerow(str(v).lower() if isinstance(v, bool) else v for v in row.values())
-        return gzip.compress(text.getvalue().encode())
-    content = io.BytesIO()
-    {"Parquet": pq.write_table, "ORC": orc.write_table}[form](
-        pa.Table.from_pylist(list(lines)), content
-    )
-    return content.getvalue()
-
-
 def put_inventory(
     bucket: Bucket, form: str, *files: Sequence[dict[str, Any]], **more: object
 ) -> str:
     """Store an inventory as S3 does; return its manifest's address."""
-    told = []
-    for number, lines in enumerate(files):
-        content = data_file(form, lines)
-        bucket.put(f"lists/data/{number}", content)
-        digest = hashlib.md5(content).hexdigest()
-        told.append({"key": f"lists/data/{number}", "size": len(content), "MD5checksum": digest})
-    manifest = {
-        "sourceBucket": bucket.name,
-        "destinationBucket": f"arn:aws:s3:::{bucket.name}",
-        "version": "2016-11-30",
-        "fileFormat": form,
-        "fileSchema": SCHEMA,
-        "files": told,
-        **more,
-    }
-    return bucket.put("lists/manifest.json", json.dumps(manifest).encode())
+    return benchmark_keys.put_inventory(bucket.s3, bucket.name, form, iter(files), **more)
 
 
 def settings_of(bucket: Bucket, manifest: str, **more: Any) -> JobSettings:
@@ -127,8 +83,8 @@ def test_every_form_tells_the_objects_that_are_there(bucket: Bucket, form: str) 
     found = list(read_inventory(manifest, bucket.settings))
     assert [(each.source_uri, each.size_bytes, each.storage_class) for each in found] == [
         (f"s3://archive/{odd}", 7, "GLACIER"),
-        ("s3://archive/a.mkv", 1000, "STANDARD"),
-        ("s3://archive/notes.txt", 1000, "STANDARD"),
+        ("s3://archive/a.mkv", 100_000_000, "STANDARD"),
+        ("s3://archive/notes.txt", 100_000_000, "STANDARD"),
     ]
     assert reached(settings_of(bucket, manifest)) == ["a.mkv", odd]
 
@@ -136,7 +92,7 @@ def test_every_form_tells_the_objects_that_are_there(bucket: Bucket, form: str) 
 def test_a_manifest_may_lie_on_a_disk(bucket: Bucket, tmp_path: Path) -> None:
     put_inventory(bucket, "CSV", [line("archive", "a.mkv")])
     manifest = tmp_path / "manifest.json"
-    bucket.s3.download_file(bucket.name, "lists/manifest.json", str(manifest))
+    bucket.s3.download_file(bucket.name, "lists/CSV/manifest.json", str(manifest))
     assert reached(settings_of(bucket, str(manifest))) == ["a.mkv"]
 
 
@@ -146,9 +102,9 @@ def test_a_manifest_may_lie_on_a_disk(bucket: Bucket, tmp_path: Path) -> None:
         ({"fileFormat": "XML"}, "its form is 'XML'; known are CSV, Parquet, ORC"),
         ({"fileSchema": "Bucket, Key"}, "tell no Bucket, Key and Size"),
         ({"files": [{"size": 1}]}, "it lacks 'key'"),
-        ({"files": [{"key": "lists/data/0", "MD5checksum": "0"}]}, "its MD5 is another"),
-        ({"files": [{"key": "lists/data/9"}]}, "there is no such object"),
-        ({"files": [{"key": "lists/manifest.json"}]}, "Not a gzipped file"),
+        ({"files": [{"key": "lists/CSV/data/0", "MD5checksum": "0"}]}, "its MD5 is another"),
+        ({"files": [{"key": "lists/CSV/data/9"}]}, "there is no such object"),
+        ({"files": [{"key": "lists/CSV/manifest.json"}]}, "Not a gzipped file"),
         ({"destinationBucket": 5}, "is no manifest of an S3 Inventory"),
     ],
 )
@@ -217,7 +173,7 @@ def test_only_what_a_run_reaches_is_opened_and_told_of(bucket: Bucket, footage: 
         with flaky_proxy(days) as endpoint_url:
             there = survey(
                 JobSettings(
-                    input=(f"s3://{bucket.name}/lists/manifest.json",),
+                    input=(f"s3://{bucket.name}/lists/Parquet/manifest.json",),
                     output="/tmp/unused",
                     endpoint_url=endpoint_url,
                     shard=f"{index}/3",

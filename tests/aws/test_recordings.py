@@ -171,6 +171,32 @@ def test_of_a_large_recording_only_the_header_is_read(bucket: Bucket, footage: P
     assert len(days.requests) <= 4
 
 
+def test_equal_content_is_looked_into_once_and_what_fails_in_one_is_tried_in_the_others(
+    bucket: Bucket, footage: Path
+) -> None:
+    clip = (footage / "TUD-Campus.mp4").read_bytes()
+    bucket.put("a/0.mp4", clip, StorageClass="DEEP_ARCHIVE")
+    for number in range(1, 6):
+        bucket.put(f"a/{number}.mp4", clip)
+    bucket.put("a/other.mp4", clip + b"other")
+    days = BadDays(bucket.endpoint_url)
+    with flaky_proxy(days) as endpoint_url:
+        aws = AwsSettings(endpoint_url=endpoint_url)
+        listed = find_recordings([f"s3://{bucket.name}/a/"], aws)
+        days.requests.clear()
+        found = probe_all(listed[1:], aws=aws)
+        assert {path.partition("?")[0].rpartition("/")[2] for _, path in days.requests} == {
+            "1.mp4",
+            "other.mp4",
+        }
+        archived, *others = probe_all(listed, aws=aws)
+    assert [each.source_uri for each in found] == [each.source_uri for each in listed[1:]]
+    assert [each.size_bytes for each in found] == [len(clip)] * 5 + [len(clip) + 5]
+    assert [each.version for each in found] == [each.version for each in listed[1:]]
+    assert isinstance(archived, SourceError)
+    assert others == found
+
+
 def test_an_archived_recording_is_a_failure_that_names_the_restore(bucket: Bucket) -> None:
     uri = bucket.put("old.mkv", b"x" * 1000, StorageClass="DEEP_ARCHIVE")
     (error,) = probed(bucket, uri)
