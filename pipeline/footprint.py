@@ -11,12 +11,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.aws import is_s3
 from pipeline.cutter import DemuxSettings
 from pipeline.records import Footage, VideoTrack
 
 _MIB = 1 << 20
 # ffmpeg 9, copying: 21 MiB of its file and 9 of its own (measured, PSS).
 FFMPEG_BYTES = 34 * _MIB
+# boto3 with what it knows of S3, and eight ranges on their way (34 MB measured, USS).
+S3_BYTES = 36 * _MIB
 # Beyond what a codec refers to: the picture in work, those on their way out, the scaler's.
 _MORE_PICTURES = 4
 # Copies of a segment's packets: muxed, as a file, in its row; and in its row, as a file again.
@@ -47,7 +50,7 @@ class Footprint:
         segment_frames: Frames of the longest segment.
         segment_bytes: Packets of the largest segment.
         pictures_bytes: What a decoder holds at source size.
-        cutting_bytes: What cutting one recording takes, ffmpeg included.
+        cutting_bytes: What cutting one recording takes, ffmpeg and what fetches from S3 included.
         runs_bytes: What of that are packets.
     """
 
@@ -103,7 +106,7 @@ def footprint_of(footages: Iterable[Footage], settings: DemuxSettings) -> Footpr
         segment_frames=max(_segment(f.track, settings)[0] for f in every),
         segment_bytes=max(_segment(f.track, settings)[1] for f in every),
         pictures_bytes=max(_pictures_bytes(footage.track) for footage in every),
-        cutting_bytes=FFMPEG_BYTES + max(runs),
+        cutting_bytes=FFMPEG_BYTES + max(runs) + (S3_BYTES if any(map(is_s3, by_uri)) else 0),
         runs_bytes=max(runs),
     )
 

@@ -10,7 +10,7 @@ from cluster.memory import MIB, MOST_AUTO_BATCH, Workers, check_store, plan_memo
 from cluster.session import Node
 from pipeline.cutter import DemuxSettings
 from pipeline.errors import ConfigError
-from pipeline.footprint import FFMPEG_BYTES, Footprint, footprint_of
+from pipeline.footprint import FFMPEG_BYTES, S3_BYTES, Footprint, footprint_of
 from pipeline.letterbox import fit
 from pipeline.records import Footage, FootageKey, VideoTrack
 
@@ -303,6 +303,13 @@ def test_video_tracks_of_one_recording_are_cut_together_and_two_recordings_one_b
     assert one_file.runs_bytes - single.runs_bytes == 3 * MIB
     assert one_file.cutting_bytes == FFMPEG_BYTES + one_file.runs_bytes
     assert one_file.pictures_bytes == single.pictures_bytes
+
+
+def test_what_fetches_a_recording_from_s3_is_counted_beside_ffmpeg():
+    local = footprint_of([footage("/a.mkv")], DEMUX)
+    remote = footprint_of([footage("/a.mkv"), footage("s3://archive/b.mkv")], DEMUX)
+    assert remote.cutting_bytes == local.cutting_bytes + S3_BYTES
+    assert remote.runs_bytes == local.runs_bytes
 
 
 def test_of_several_footages_the_most_demanding_one_counts_in_each_respect():
