@@ -9,8 +9,9 @@ from rich.console import Console
 from cluster.memory import MemoryPlan
 from cluster.meter import MIB
 from jobs.console import show_failures
-from jobs.found import Survey
+from jobs.found import Survey, disk_bytes
 from jobs.results import RunEnd
+from jobs.settings import JobSettings
 from pipeline.store import shown
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def say_plan(plan: MemoryPlan) -> None:
     )
 
 
-def say_found(found: Survey) -> None:
+def say_found(settings: JobSettings, found: Survey) -> None:
     """Say what will be worked on, what cannot be, and what is skipped."""
     for each in found.wanted[:_MOST_TRACKS_NAMED]:
         footage, track = each.footage, each.footage.track
@@ -54,6 +55,12 @@ def say_found(found: Survey) -> None:
     for stride, count in sorted(strides.items()):
         if stride > 1:
             log.info("Looking at one frame in %d of %d video track(s)", stride, count)
+    if disk := disk_bytes(settings, found):
+        log.info("Recordings of S3 take at most %.3g GB of a node's disk at once", disk / 1e9)
+    _say_left_out(found)
+
+
+def _say_left_out(found: Survey) -> None:
     if found.unopened:
         log.info("Not opened, by their names alone: %d recording(s)", found.unopened)
     reasons = Counter(each.skipped for each in found.skipped)

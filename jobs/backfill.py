@@ -82,7 +82,7 @@ def run_job(
     found = survey(settings, committed)
     wanted = _only_failed(settings, found) if retry else found
     model = find_model(settings)
-    say_found(wanted)
+    say_found(settings, wanted)
     _refuse_to_overwrite_work(settings)
     folder = open_run(settings.output, overwrite=settings.overwrite)
     hardware = known_hardware(settings, folder.made_with)

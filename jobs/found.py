@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jobs.settings import JobSettings
+from pipeline.aws import is_s3
 from pipeline.identity import age
 from pipeline.records import Failure, Footage, Recording
 
@@ -130,3 +131,13 @@ def shared(settings: JobSettings, found: Sequence[Found]) -> list[Found]:
         else f
         for f in found
     ]
+
+
+def disk_bytes(settings: JobSettings, found: Survey) -> float:
+    """Return what recordings of S3 take of a node's disk at most, while they are read."""
+    sizes = {
+        each.recording.source_uri: each.recording.size_bytes
+        for each in found.wanted
+        if is_s3(each.recording.source_uri)
+    }
+    return min(settings.cache.most_bytes, sum(sizes.values()))

@@ -12,13 +12,13 @@ from cluster.memory import MemoryPlan
 from cluster.meter import MIB
 from jobs.console import clock, printable, show_failures, wide_console
 from jobs.exits import EXIT_OK, EXIT_PARTIAL, ending
-from jobs.found import Found, Survey
+from jobs.found import Found, Survey, disk_bytes
 from jobs.labelling import cost_line, frames_to_ask
 from jobs.options import add_options, resolve
 from jobs.settings import JobSettings
 from jobs.spec import plan_here
 from jobs.survey import survey
-from pipeline.aws import ARCHIVED, is_s3
+from pipeline.aws import ARCHIVED
 
 _COLUMNS = ("recording", "track", "camera", "codec", "size", "fps", "length", "frames", "skipped")
 
@@ -75,16 +75,6 @@ def _show_storage(console: Console, found: Survey) -> None:
         console.print(
             f"{archived} recording(s) are archived: what is not restored in S3 first will fail"
         )
-
-
-def disk_bytes(settings: JobSettings, found: Survey) -> float:
-    """Return what recordings of S3 take of a node's disk at most, while they are read."""
-    sizes = {
-        each.recording.source_uri: each.recording.size_bytes
-        for each in found.wanted
-        if is_s3(each.recording.source_uri)
-    }
-    return min(settings.cache.most_bytes, sum(sizes.values()))
 
 
 def show_memory(console: Console, plan: MemoryPlan, disk: float) -> None:

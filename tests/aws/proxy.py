@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 SLOW_DOWN = b"""<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"""
+REFUSED = b"""<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>CODE</Code><Message>No.</Message></Error>"""
 _REQUESTS_A_CONNECTION = 3
 _OWN_HEADERS = ("connection", "transfer-encoding", "date", "server")
 
@@ -25,6 +27,7 @@ class BadDays:
         slow_every: It is answered with 503.
         cut_every: It is broken off in the middle of an answer.
         cut_first: So many connections are broken off first of all.
+        refusal: Status and S3's code that all are answered with; none means that they are not.
         requests: Method and path of each.
     """
 
@@ -32,6 +35,7 @@ class BadDays:
     slow_every: int = 0
     cut_every: int = 0
     cut_first: int = 0
+    refusal: tuple[int, str] | None = None
     slowed: int = 0
     cut: int = 0
     connections: int = 0
@@ -78,6 +82,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.served += 1
         if is_slowed:
             self._answer(503, {"Content-Type": "application/xml"}, SLOW_DOWN)
+            return
+        if days.refusal:
+            status, code = days.refusal
+            elsewhere = {"x-amz-bucket-region": "eu-central-1"}
+            self._answer(status, elsewhere, REFUSED.replace(b"CODE", code.encode()))
             return
         status, headers, content = self._ask_upstream(body)
         if self.is_cut:

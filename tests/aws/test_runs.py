@@ -248,6 +248,42 @@ def test_bad_input_is_one_clear_line_and_soon(bucket: Bucket, archive: str, what
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (403, "AccessDenied", "access is denied"),
+        (400, "ExpiredToken", "the credentials have expired: renew them"),
+        (403, "InvalidAccessKeyId", "the access key is unknown there"),
+        (403, "SignatureDoesNotMatch", "the secret key does not belong to the access key"),
+        (301, "PermanentRedirect", "it is in eu-central-1: give that one with --region"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["plan", "status"])
+def test_a_refusal_says_what_is_wrong_in_one_line(
+    bucket: Bucket, verb: str, status: int, code: str, reason: str
+) -> None:
+    days = BadDays(bucket.endpoint_url, refusal=(status, code))
+    address = f"s3://{bucket.name}/some"
+    with flaky_proxy(days) as endpoint_url:
+        given = ("--input", address) if verb == "plan" else (address,)
+        run = done(command(verb, *given, "--endpoint-url", endpoint_url))
+    assert run.returncode == 2, run.stderr
+    assert f"'{address}': {reason}" in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1, run.stderr
+
+
+def test_a_plan_tells_what_is_archived_and_what_disk_it_takes(bucket: Bucket, films: Path) -> None:
+    for path in films.iterdir():
+        bucket.upload(f"films/{path.name}", path)
+    bucket.put("films/old.mkv", b"x" * 1000, StorageClass="DEEP_ARCHIVE")
+    given = ("--input", f"s3://{bucket.name}/films/", "--endpoint-url", bucket.endpoint_url)
+    run = done(command("plan", *given, "--cache-gb", "0.0001"))
+    assert run.returncode == 3, run.stderr
+    assert "in S3: 1 DEEP_ARCHIVE, 3 STANDARD" in run.stdout
+    assert "1 recording(s) are archived" in run.stdout
+    assert "at most 0.0001 GB of temporary disk" in run.stdout
+
+
 def test_a_server_that_is_down_is_named_soon(archive: str) -> None:
     began = time.monotonic()
     run = done(command("plan", "--input", archive, "--endpoint-url", "http://127.0.0.1:9"))
