@@ -167,6 +167,9 @@ class _Cache:
             )
         if own.exists() and not _give_way(own):
             return True
+        if self.path_of(footage).exists():
+            # Somebody has brought it just now.
+            return True
         there = sorted(self._folder.glob("[0-9a-f]*"), key=_age)
         over = sum(map(_size, there)) + footage.size_bytes - self._settings.most_bytes
         for path in there:
