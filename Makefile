@@ -7,6 +7,9 @@ PYTHON ?= python3.11
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 READY := .venv/.ready
+PROMETHEUS := .venv/prometheus
+# Debian's lists of packages, where those of the system are missing: no root, and nothing outside .venv.
+OWN_APT := -o Dir::State=$(CURDIR)/.venv/apt -o Dir::Cache=$(CURDIR)/.venv/apt -o Debug::NoLocking=1
 # Without bytecode, every worker process compiles what it imports anew: 25 s to be ready instead of 12.
 unexport PYTHONDONTWRITEBYTECODE
 export YOLO_AUTOINSTALL := False
@@ -34,7 +37,7 @@ $(READY): requirements.lock pyproject.toml
 demo: setup  ## run the main job on footage with known truth; FOOTAGE=path runs it on yours
 	@$(BIN)/python -m jobs.demo $(if $(FOOTAGE),--footage "$(FOOTAGE)")
 
-test: lint  ## set-up, lint, types, import floors, tests
+test: lint $(PROMETHEUS)  ## set-up, lint, types, import floors, tests
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest -q
 
@@ -44,6 +47,15 @@ lint: setup
 	@$(BIN)/ruff format -q --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+
+# What a test scrapes a running job with. Debian's package is only unpacked; elsewhere that test is skipped.
+$(PROMETHEUS): | $(READY)
+	@if command -v prometheus > /dev/null || ! command -v apt-get > /dev/null; then mkdir $@; exit; fi; \
+	  echo "test: fetching Prometheus"; \
+	  rm -rf .venv/apt && mkdir -p .venv/apt/lists/partial .venv/apt/archives/partial && cd .venv/apt; \
+	  { apt-get -qq download prometheus || { apt-get -qq $(OWN_APT) update && apt-get -qq $(OWN_APT) download prometheus; }; } \
+	    > log 2>&1 || { cat log; echo "test: no Prometheus to be had: its test is skipped" >&2; exit 0; }; \
+	  dpkg-deb -x prometheus_*.deb unpacked && mv unpacked $(CURDIR)/$@ && cd $(CURDIR) && rm -rf .venv/apt
 
 lock: $(READY)  ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile -q --python-version 3.11 pyproject.toml --extra dev --extra int8 --generate-hashes --no-header -o requirements.lock

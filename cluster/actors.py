@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,7 @@ class Actors:
         light: dict[str, Any] = {"num_cpus": 0}
         self._spec = spec
         here = ray.get_runtime_context().get_node_id()
+        run_id = spec.log.provenance.run_id
         self.supervisor: Any = (
             ray.remote(Supervisor)
             .options(**light, **_on(here), max_concurrency=1000)
@@ -162,13 +164,14 @@ class Actors:
                     is_auto=spec.is_auto_batch,
                 ),
                 spec.failure_limit,
-                JobMetrics,
+                partial(JobMetrics, run_id),
             )
         )
         self._monitors: dict[str, Any] = {
             node.node_id: ray.remote(NodeMonitor)
             .options(**light, **_on(node.node_id))
             .remote(
+                run_id,
                 node.node_id,
                 os.getpid() if node.node_id == here else None,
                 spec.memory.leak_bytes,

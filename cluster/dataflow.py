@@ -131,7 +131,13 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
     def end_dataset() -> None:
         in_effect.error = StalledError("nothing comes any more since a node was lost")
 
-    watcher = Watcher(actors, watch, Rescue(stall, end_dataset), spec.memory.limit_mb)
+    watcher = Watcher(
+        actors,
+        watch,
+        Rescue(stall, end_dataset),
+        spec.memory.limit_mb,
+        lambda: in_effect.queues,
+    )
 
     def begin_pass() -> None:
         in_effect.error = None

@@ -10,11 +10,13 @@ that this process does not know, and each takes a second of a core and 70 MB.
 
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
+from cluster.live import Queues
 from cluster.memory import MemoryPlan
 
 _MOST_BLOCKS_REMEMBERED = 200
@@ -23,6 +25,8 @@ _MOST_BLOCKS_REMEMBERED = 200
 _GATHER_S = 0.01
 # Ray Data looks around after a tenth of a second, which costs as much, and has nothing to see then.
 _LONGEST_WAIT_S = 0.4
+# What runs as a step, by the function or class that Ray Data calls.
+_STEPS = {"decode_stage": "decode", "DetectStage": "detect", "push_stage": "track"}
 
 
 @dataclass(slots=True)
@@ -30,10 +34,12 @@ class InEffect:
     """What Ray Data keeps to, as it says itself while it runs; None before that.
 
     Attributes:
+        queues: What it holds between the steps.
         error: Ends the dataset that runs, or the next.
     """
 
     in_flight_bytes: float | None = None
+    queues: Queues = field(default_factory=Queues)
     error: Exception | None = None
 
     def note(self, limit_bytes: float) -> None:
@@ -50,6 +56,16 @@ def forget_blocks(operator: Any) -> None:  # noqa: ANN401 -- Ray's own
     statistics = getattr(operator, "_output_blocks_stats", [])
     if len(statistics) > _MOST_BLOCKS_REMEMBERED:
         del statistics[:-_MOST_BLOCKS_REMEMBERED]
+
+
+def waiting_rows(topology: Mapping[Any, Any]) -> dict[str, int]:
+    """Return how many rows wait before each step, of Ray Data's operators and their states."""
+    return {
+        step: state.total_enqueued_input_blocks()
+        for operator, state in topology.items()
+        for function, step in _STEPS.items()
+        if f"({function})" in operator.name
+    }
 
 
 class _Promptly:
@@ -192,8 +208,14 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffec
             if in_effect.error is not None:
                 error, in_effect.error = in_effect.error, None
                 raise error
-            limits = executor._resource_manager.get_global_limits()
-            in_effect.note(limits.object_store_memory)
+            manager = executor._resource_manager
+            limit_bytes = manager.get_global_limits().object_store_memory
+            in_effect.note(limit_bytes)
+            in_effect.queues = Queues(
+                rows=waiting_rows(executor._topology),
+                held_bytes=manager.get_global_usage().object_store_memory,
+                limit_bytes=limit_bytes,
+            )
             for operator in executor._topology:
                 forget_blocks(operator)
 

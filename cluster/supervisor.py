@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.ahead import RowSizes
 from cluster.attempts import AttemptKey, Attempts
-from cluster.live import JobMetrics
+from cluster.live import JobMetrics, Queues
 from cluster.meter import Trimmer
 from cluster.pace import Notice, Pace, Turn
 from cluster.stall import Activity
@@ -263,12 +263,13 @@ class Supervisor:
             self._pace.detected(batch_size, frames, wall_s)
         await self.notice(notices)
 
-    async def observe(self, increase_mb: dict[str, float]) -> None:
-        """See `Pace.observe`."""
+    async def observe(self, increase_mb: dict[str, float], queues: Queues | None = None) -> None:
+        """See `Pace.observe`; what waits is shown to others."""
         self._trimmer.trim()
         self._notices += self._pace.observe(increase_mb)
         if self._live:
-            self._live.tick(max(0, self._begun - self._gain.segments), increase_mb)
+            in_flight = max(0, self._begun - self._gain.segments)
+            self._live.tick(in_flight, increase_mb, queues or Queues())
 
     async def notice(self, texts: Sequence[str]) -> None:
         """Have something said."""
@@ -288,7 +289,7 @@ class Supervisor:
         self._activity.heard()
         self._gain += gain
         if self._live:
-            self._live.gained(gain.frames, gain.failed)
+            self._live.gained(gain)
         if self._limit:
             self._limit.check(self._gain)
 

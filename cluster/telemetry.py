@@ -86,6 +86,7 @@ class NodeMonitor:
 
     def __init__(
         self,
+        run_id: str,
         node: str,
         driver_pid: int | None,
         leak_bytes: int,
@@ -95,6 +96,7 @@ class NodeMonitor:
         """Begin to sample.
 
         Args:
+            run_id: Of the job.
             node: Its id.
             driver_pid: The driver's process, if it runs on this node.
             leak_bytes: Growth of a worker beyond which it is ended.
@@ -108,7 +110,7 @@ class NodeMonitor:
         self._titles: dict[int, str] = {}
         self._samples: list[MemorySample] = []
         self._latest: MemorySample | None = None
-        self._gauges = NodeGauges(node)
+        self._gauges = NodeGauges(run_id, node)
         self._trimmer = Trimmer()
         self._lock = threading.Lock()
         threading.Thread(target=self._run, daemon=True).start()

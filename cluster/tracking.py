@@ -71,7 +71,7 @@ class CameraLogs:
             by_camera.setdefault(camera_of(arrival), []).append(arrival)
         for camera_id, some in by_camera.items():
             gain += self._logs[camera_id].push(*some)
-        if gain.segments:
+        if gain.segments or gain.steps:
             told = self._supervisor.logged.remote(gain)
             if gain.failed:
                 ray.get(told)
@@ -86,10 +86,9 @@ class CameraLogs:
         Raises:
             OutputError: The tables cannot be written.
         """
-        for log in self._logs.values():
-            log.close()
+        gain = sum((log.close() for log in self._logs.values()), Gain())
         # Behind all that was told before: the last progress is that of the end.
-        ray.get(self._supervisor.logged.remote(Gain()))
+        ray.get(self._supervisor.logged.remote(gain))
 
 
 def camera_of(arrival: Arrival) -> str:

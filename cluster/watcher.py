@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import ray
 
 from cluster.actors import Actors
+from cluster.live import Queues
 from cluster.meter import MemorySample, Trimmer, cleanup_memory
 from cluster.pace import Notice
 from cluster.stall import StallWatch
@@ -75,7 +76,16 @@ class Rescue:
 class Watcher:
     """Opens the gate when every step is warm, then tells how far the job is."""
 
-    def __init__(self, actors: Actors, watch: Watch, rescue: Rescue, limit_mb: int) -> None:
+    def __init__(
+        self,
+        actors: Actors,
+        watch: Watch,
+        rescue: Rescue,
+        limit_mb: int,
+        queues: Callable[[], Queues],
+    ) -> None:
+        """Begin to watch with `start`; `queues` says what the dataset holds between its steps."""
+        self._queues = queues
         self._actors, self._watch, self._rescue = actors, watch, rescue
         self._limit_mb = limit_mb
         self._readiness: Readiness | None = None
@@ -134,7 +144,7 @@ class Watcher:
             self._rescue.end()
         latest = self._actors.latest()
         increase_mb = self._readiness.increase_mb(latest)
-        self._actors.supervisor.observe.remote(increase_mb)
+        self._actors.supervisor.observe.remote(increase_mb, self._queues())
         most_mb = max(increase_mb.values(), default=0.0)
         if most_mb > self._limit_mb and time.monotonic() - self._tidied_at > _TIDY_EVERY_S:
             self._tidied_at = time.monotonic()

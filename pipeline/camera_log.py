@@ -19,7 +19,7 @@ from pipeline.aws import retries
 from pipeline.clock import CameraClock
 from pipeline.compact import compact
 from pipeline.fill import Filler
-from pipeline.gain import Gain
+from pipeline.gain import Gain, gain_of_spans
 from pipeline.lease import check_held
 from pipeline.ledger import CameraLedger, Part
 from pipeline.movement import MovementLog, MovementSettings
@@ -72,7 +72,7 @@ class _OpenFootage:
     @property
     def gain(self) -> Gain:
         """What has become whole, and is not on disk yet."""
-        return sum((_gain_of(segment) for segment in self._whole), Gain())
+        return sum((_gain_of(self.footage, segment) for segment in self._whole), Gain())
 
     def committed(self, stop: int, *, is_ended: bool) -> None:
         """Note that a part has taken the segments before `stop`, and perhaps the end."""
@@ -97,12 +97,14 @@ class _OpenFootage:
             self._end = None
 
 
-def _gain_of(segment: WholeSegment) -> Gain:
+def _gain_of(footage: Footage, segment: WholeSegment) -> Gain:
+    frames = sum(len(part.frame_index) for part in segment.parts)
     return Gain(
-        frames=sum(len(part.frame_index) for part in segment.parts),
+        frames=frames,
         segments=1,
         failed=int(not segment.parts),
         lost=sum(failure.frames for failure in segment.failures),
+        video_s=footage.seconds_of(frames),
     )
 
 
@@ -138,6 +140,8 @@ class CameraLog:
         if parts:
             self._restore(parts[-1])
         self._track_watch, self._write_watch = Stopwatch("track"), Stopwatch("write")
+        # What the steps took, that nobody was told of yet.
+        self._took = Gain()
 
     def _restore(self, last: Part) -> None:
         self._tracker.restore(last.state["tracker"])
@@ -168,7 +172,11 @@ class CameraLog:
         self._advance()
         for target in targets.values():
             target.stage()
-        return gain
+        return gain + self._take_took()
+
+    def _take_took(self) -> Gain:
+        took, self._took = self._took, Gain()
+        return took
 
     @property
     def finished(self) -> int:
@@ -218,13 +226,26 @@ class CameraLog:
                     frames.extend(self._filler.push(frame))
         self._write_movements(footage, frames)
         spans = [span for detections in segment.parts for span in detections.spans]
-        part.measure(footage, segment.index, spans, segment.attempt_id)
+        self._measure(part, footage, segment.index, spans, segment.attempt_id)
         count = sum(len(detections.frame_index) for detections in segment.parts)
         # What an earlier start of the run has left on disk lay there for reasons of its own.
         ready_at = 0.0 if segment.attempt_id else max((s.ended_at for s in spans), default=0.0)
-        part.measure(footage, segment.index, self._own_spans(count, ready_at))
+        self._measure(part, footage, segment.index, self._own_spans(count, ready_at))
         if part.is_full:
             self._commit(is_final=False)
+
+    def _measure(
+        self,
+        part: OpenPart,
+        footage: Footage,
+        segment: int | None,
+        spans: Sequence[Span],
+        attempt_id: str = "",
+    ) -> None:
+        """Write down what work took; that of an earlier start of the run was told by it."""
+        part.measure(footage, segment, spans, attempt_id)
+        if not attempt_id:
+            self._took += gain_of_spans(spans)
 
     def _own_spans(self, frames: int, ready_at: float) -> list[Span]:
         return [
@@ -255,7 +276,7 @@ class CameraLog:
         if end is not None and not current.is_cut_short:
             part = self._part_for(footage)
             part.add_end(footage, end.segments, end.failures)
-            part.measure(footage, None, end.spans)
+            self._measure(part, footage, None, end.spans)
         self._current += 1
 
     def _check_ours(self) -> None:
@@ -284,8 +305,8 @@ class CameraLog:
         self._part, self._is_final = None, is_final
         self._number += 1
 
-    def close(self) -> None:
-        """End the log.
+    def close(self) -> Gain:
+        """End the log; return what its last work took.
 
         Segments that never came are failures: a run that ends early says what is missing.
 
@@ -309,6 +330,7 @@ class CameraLog:
         self._staging.sweep({})
         self._ledger.sweep()
         compact(self._settings.output, self._tail.camera_id, self._settings.part_bytes)
+        return self._take_took()
 
 
 def _lost(footage: Footage) -> Failure:

@@ -14,8 +14,6 @@ from typing import Any
 
 from pipeline.records import Footage
 
-_USUAL_FPS = 25.0
-
 
 class CameraClock:
     """Tells the time of frames; footage comes oldest first."""
@@ -38,7 +36,7 @@ class CameraClock:
             self._base_s = self._end_s
             return False
         told_s = self._base_s + (footage.start_time - start_before).total_seconds()
-        doubt_s = max(footage.start_resolution_s, 2 / _rate_fps(footage))
+        doubt_s = max(footage.start_resolution_s, 2 / footage.track.usual_fps)
         follows = abs(told_s - self._end_s) <= min(doubt_s, self._carry_over_s)
         self._base_s = self._end_s if follows else max(told_s, self._end_s)
         return True
@@ -46,7 +44,7 @@ class CameraClock:
     def read(self, footage: Footage, pts_s: float) -> float:
         """Return the time of a frame, in seconds since the camera's first recording began."""
         offset_s = pts_s - footage.origin_s
-        length_s = max(offset_s + 1 / _rate_fps(footage), footage.track.duration_s or 0.0)
+        length_s = max(offset_s + 1 / footage.track.usual_fps, footage.track.duration_s or 0.0)
         self._end_s = max(self._end_s, self._base_s + length_s)
         return self._base_s + offset_s
 
@@ -62,7 +60,3 @@ class CameraClock:
         self._base_s, self._end_s = state["base_s"], state["end_s"]
         self._start = datetime.fromisoformat(state["start"]) if state["start"] else None
         self._is_new = state["is_new"]
-
-
-def _rate_fps(footage: Footage) -> float:
-    return footage.track.rate_fps or _USUAL_FPS

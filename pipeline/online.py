@@ -27,7 +27,6 @@ from pipeline.store import fetched, shown
 # seconds of footage later, as frame rates tell, which may be wrong.
 _PARTS_BEHIND = 1
 _WRONG_BY = 4
-_USUAL_FPS = 25.0
 _BATCH_ROWS = 8192
 _COLUMNS = ("x_min", "y_min", "x_max", "y_max")
 _ROW_COLUMNS = (
@@ -147,10 +146,7 @@ class OnlineLog:
 def _seconds(part: Part) -> float:
     """Return about how long the footage of a part is."""
     footages = [(covered.frames, from_plain(covered.footage)) for covered in part.covered]
-    return sum(
-        frames * footage.stride / (footage.track.rate_fps or _USUAL_FPS)
-        for frames, footage in footages
-    )
+    return sum(footage.seconds_of(frames) for frames, footage in footages)
 
 
 def _left_out(before: TrackedFrame, now: TrackedFrame) -> Iterator[TrackedFrame]:

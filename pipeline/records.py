@@ -24,6 +24,7 @@ from pipeline.window import FootageWindow
 
 Int64s = NDArray[np.int64]
 Float64s = NDArray[np.float64]
+_USUAL_FPS = 25.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,11 @@ class VideoTrack:
         if self.rotation_deg in (90, 270):
             return self.height, self.width
         return self.width, self.height
+
+    @property
+    def usual_fps(self) -> float:
+        """Average frame rate; what cameras have most often where the container does not say."""
+        return self.rate_fps or _USUAL_FPS
 
     @property
     def expected_frames(self) -> int:
@@ -169,6 +175,10 @@ class Footage:
     size_bytes: int = 0
     evidence_id: str = ""
     picture_id: str = ""
+
+    def seconds_of(self, frames: int) -> float:
+        """Return about how much footage so many frames stand for that were looked at."""
+        return frames * self.stride / self.track.usual_fps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,6 @@ _ROUNDING_S = 1e-6
 # The last frame is shown as long as the others are; or longer, if the container says so, but no more
 # than this: what it says of a recording that was cut off is not true any more.
 _LAST_SHOWN_S = 1.0
-_USUAL_FPS = 25.0
 # Of the process that decodes a still: from a keyframe on that may be far away.
 _MOST_SILENCE_S = 120.0
 
@@ -264,7 +263,7 @@ def _check_end(footage: Footage, last_s: float, time_s: float) -> None:
     """Refuse a time at which the last frame is no longer shown."""
     begin_s = last_s - footage.origin_s
     told_s = min((footage.track.duration_s or 0.0) - begin_s, _LAST_SHOWN_S)
-    length_s = begin_s + max(1 / (footage.track.rate_fps or _USUAL_FPS), told_s)
+    length_s = begin_s + max(1 / footage.track.usual_fps, told_s)
     if time_s >= length_s:
         raise ConfigError(
             f"there is no frame at {time_s:g} s: video track {footage.track.video_track} of "

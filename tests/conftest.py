@@ -36,10 +36,11 @@ FOOTAGE = ROOT.parent / "shared" / "footage"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayHead:
-    """A running head node: where drivers join it, and where jobs are submitted."""
+    """A running head node: where drivers join it, where jobs are submitted, and its folder."""
 
     address: str
     dashboard: str
+    folder: Path
 
 
 def free_port() -> int:
@@ -68,13 +69,19 @@ def ray_head() -> Iterator[RayHead]:
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "RAY_idle_worker_killing_time_threshold_ms": "600000",
+            # By default processes tell their metrics every 10 s.
+            "RAY_metrics_report_interval_ms": "2000",
             # Actors find credentials where they run.
             **ENVIRONMENT,
         },
     )  # fmt: skip
     try:
         wait_for(lambda: _answers(dashboard) and _answers(port), 90, "Ray's head node")
-        yield RayHead(address=f"127.0.0.1:{port}", dashboard=f"http://127.0.0.1:{dashboard}")
+        yield RayHead(
+            address=f"127.0.0.1:{port}",
+            dashboard=f"http://127.0.0.1:{dashboard}",
+            folder=Path(folder),
+        )
     finally:
         # Its own way to stop takes longer than all it does. Agents and workers hide their command.
         own = psutil.Process(head.pid).children(recursive=True)

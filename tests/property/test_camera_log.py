@@ -183,7 +183,13 @@ def test_tables_are_equal_row_for_row_whatever_the_split_and_the_order(
     output = tmp_path_factory.mktemp("mixed")
     log = camera_log(output, *two_recordings())
     gain = sum((log.push(arrival) for arrival in arrivals), Gain())
-    assert gain == Gain(frames=2 * FRAMES, segments=2 * SEGMENTS)
+    video_s = pytest.approx(2 * DURATION_S)
+    assert gain == Gain(frames=2 * FRAMES, segments=2 * SEGMENTS, video_s=video_s)
+    # The last part is written when the log ends.
+    assert {step: took.frames for step, took in gain.steps.items()} == {
+        "track": 2 * FRAMES, "write": 2 * FRAMES,
+    }  # fmt: skip
+    assert gain.steps["track"].wall_s > 0
     assert [result.status for result in closed(log, output)] == ["completed", "completed"]
     for table in TABLES:
         assert rows(output, table) == in_order[table]
@@ -276,7 +282,11 @@ def test_a_segment_that_was_set_aside_is_counted_and_the_rest_is_logged(tmp_path
     arrivals = [detect(door, 1, 0, 10), gap, *whole(door, segments=[0, 2])]
     gain = sum((log.push(arrival) for arrival in arrivals), Gain())
     assert gain == Gain(
-        frames=FRAMES - SEGMENT_FRAMES, segments=SEGMENTS, failed=1, lost=SEGMENT_FRAMES
+        frames=FRAMES - SEGMENT_FRAMES,
+        segments=SEGMENTS,
+        failed=1,
+        lost=SEGMENT_FRAMES,
+        video_s=pytest.approx(DURATION_S * (1 - 1 / SEGMENTS)),
     )
     (result,) = closed(log, tmp_path)
     assert (result.status, result.frames) == ("partial", 2 * SEGMENT_FRAMES)
