@@ -54,6 +54,11 @@ def test_all_variables_are_defined_and_everything_comes_from_the_chosen_datasour
     assert set(re.findall(r"\$\{?([a-z]\w+)", text)) == defined
     for each in [*panels(), *(t for panel in panels() for t in panel["targets"])]:
         assert each["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    for variable in dashboard()["templating"]["list"][1:]:
+        asked = variable["query"]["query"]
+        (name, tag), *_ = re.findall(r"^label_values\(ray_(\w+)(?:{.*})?, (\w+)\)$", asked)
+        assert name in declared()
+        assert tag in TAGS
     assert not any("$" in filled_in(query) for query in queries().values())
 
 
