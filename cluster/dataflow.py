@@ -131,13 +131,8 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
     def end_dataset() -> None:
         in_effect.error = StalledError("nothing comes any more since a node was lost")
 
-    watcher = Watcher(
-        actors,
-        watch,
-        Rescue(stall, end_dataset),
-        spec.memory.limit_mb,
-        lambda: in_effect.queues,
-    )
+    rescue = Rescue(stall, end_dataset, lambda: in_effect.queues)
+    watcher = Watcher(actors, watch, rescue, spec.memory.limit_mb)
 
     def begin_pass() -> None:
         in_effect.error = None

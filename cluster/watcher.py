@@ -62,30 +62,23 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Rescue:
-    """What is done about a dataset that waits for what was lost.
+    """What is known of a dataset, and done about one that waits for what was lost.
 
     Attributes:
         watch: Says whether it does.
         end: Ends it.
+        queues: Says what it holds between its steps.
     """
 
     watch: StallWatch
     end: Callable[[], None]
+    queues: Callable[[], Queues]
 
 
 class Watcher:
     """Opens the gate when every step is warm, then tells how far the job is."""
 
-    def __init__(
-        self,
-        actors: Actors,
-        watch: Watch,
-        rescue: Rescue,
-        limit_mb: int,
-        queues: Callable[[], Queues],
-    ) -> None:
-        """Begin to watch with `start`; `queues` says what the dataset holds between its steps."""
-        self._queues = queues
+    def __init__(self, actors: Actors, watch: Watch, rescue: Rescue, limit_mb: int) -> None:
         self._actors, self._watch, self._rescue = actors, watch, rescue
         self._limit_mb = limit_mb
         self._readiness: Readiness | None = None
@@ -144,7 +137,7 @@ class Watcher:
             self._rescue.end()
         latest = self._actors.latest()
         increase_mb = self._readiness.increase_mb(latest)
-        self._actors.supervisor.observe.remote(increase_mb, self._queues())
+        self._actors.supervisor.observe.remote(increase_mb, self._rescue.queues())
         most_mb = max(increase_mb.values(), default=0.0)
         if most_mb > self._limit_mb and time.monotonic() - self._tidied_at > _TIDY_EVERY_S:
             self._tidied_at = time.monotonic()
