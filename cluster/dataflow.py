@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING, Any
 import ray
 import ray.exceptions
 
-from cluster.actors import Actors, DataflowSpec
+from cluster.actors import Actors
+from cluster.dataflow_spec import DataflowSpec
+from cluster.growth import Growth
+from cluster.nodes import lost_nodes
+from cluster.pools import Pools
 from cluster.push import push_stage
 from cluster.ray_data import apply_to_ray_data
 from cluster.rows import to_row
-from cluster.session import Session, is_fault_of_cluster, lost_nodes, own_error
+from cluster.session import Session, is_fault_of_cluster, own_error
 from cluster.stages import Cut, DetectStage, decode_stage, demux_stage
 from cluster.stall import StalledError, StallWatch
 from cluster.watcher import Readiness, Rescue, Watch, Watcher
@@ -97,6 +101,7 @@ def build(
             compute=ActorPoolStrategy(size=pools.detect.size, max_tasks_in_flight_per_actor=2),
             num_cpus=pools.detect.cpus,
             num_gpus=pools.detect.gpus,
+            resources=pools.detect.resources,
             **whole_blocks,
         )
     )
@@ -124,19 +129,21 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
         OutputError: The tables cannot be written.
         StepError: More segments failed than the job allows.
     """
-    in_effect = apply_to_ray_data(spec.memory, len(session.nodes), is_ours=session.is_local)
+    in_effect = apply_to_ray_data(spec.in_flight_bytes(session.nodes), is_ours=session.is_local)
     actors = Actors(spec, session)
+    growth = Growth(spec, actors, in_effect, session)
     stall = StallWatch(lost_nodes)
 
     def end_dataset() -> None:
         in_effect.error = StalledError("nothing comes any more since a node was lost")
 
     rescue = Rescue(stall, end_dataset, lambda: in_effect.queues)
-    watcher = Watcher(actors, watch, rescue, spec.memory.limit_mb)
+    watcher = Watcher(actors, growth, watch, rescue, spec.memory.limit_mb)
 
-    def begin_pass() -> None:
+    def begin_pass() -> Pools:
         in_effect.error = None
         stall.begin()
+        return growth.begin_pass()
 
     try:
         watcher.start()
@@ -174,7 +181,7 @@ def _end_labels(labeller: Any) -> LabelTotals:  # noqa: ANN401
 
 
 def _run_passes(
-    spec: DataflowSpec, actors: Actors, stall: StallWatch, begin_pass: Callable[[], None]
+    spec: DataflowSpec, actors: Actors, stall: StallWatch, begin_pass: Callable[[], Pools]
 ) -> None:
     """Run the dataset over what is missing, until nothing is, or nothing comes any more.
 
@@ -187,16 +194,18 @@ def _run_passes(
         ray.get(actors.supervisor.skip_warm_up.remote())
     while missing and fruitless < MOST_FRUITLESS_PASSES:
         ray.get(actors.supervisor.new_pass.remote())
-        begin_pass()
+        pools = begin_pass()
+        # The warm-up was reckoned for the nodes of the beginning.
+        here = replace(spec, pools=pools) if is_warm else spec
         dataset = build(
-            spec,
+            here,
             spec.cuts(missing),
             actors.supervisor,
             warm_up=not is_warm,
             labeller=actors.labeller,
         )
         try:
-            for _ in _pushed(dataset, actors, spec).iter_internal_ref_bundles():
+            for _ in _pushed(dataset, actors, here).iter_internal_ref_bundles():
                 # They are empty; whatever holds one holds the history of all that led to it.
                 pass
             is_warm = True

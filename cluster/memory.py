@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from cluster.meter import MIB
-from cluster.session import Node
+from cluster.nodes import Node
 from pipeline.errors import ConfigError
 from pipeline.footprint import Footprint
 

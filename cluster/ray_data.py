@@ -11,13 +11,12 @@ that this process does not know, and each takes a second of a core and 70 MB.
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 
 from cluster.live import Queues
-from cluster.memory import MemoryPlan
 
 _MOST_BLOCKS_REMEMBERED = 200
 # After the first piece of work is ready, so long is waited for more: each look at all of them costs
@@ -36,15 +35,72 @@ class InEffect:
     Attributes:
         queues: What it holds between the steps.
         error: Ends the dataset that runs, or the next.
+        room: What the dataset may have, as long as that is not what it was built with.
     """
 
     in_flight_bytes: float | None = None
     queues: Queues = field(default_factory=Queues)
     error: Exception | None = None
+    room: "Room | None" = None
 
     def note(self, limit_bytes: float) -> None:
         """Take the limit of the moment; the least one counts."""
         self.in_flight_bytes = min(self.in_flight_bytes or math.inf, limit_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a dataset may have of a cluster whose nodes come and go.
+
+    Attributes:
+        sizes: Workers of each step, by the name of what it runs.
+        sought: Workers that an autoscaler may be asked to make room for.
+        in_flight_bytes: Blocks in the store, over all nodes.
+    """
+
+    sizes: Mapping[str, int]
+    sought: Mapping[str, int]
+    in_flight_bytes: int
+
+
+def _give_room(executor: Any, room: Room) -> None:  # noqa: ANN401 -- Ray's own
+    """Have a dataset that runs keep to other numbers than it was built with."""
+    from ray.data import ExecutionResources
+
+    executor._options.resource_limits = ExecutionResources.for_limits(
+        object_store_memory=room.in_flight_bytes
+    )
+    for operator in executor._topology:
+        size = _size_of(operator, room.sizes)
+        if size is None:
+            continue
+        for pool in operator.get_autoscaling_actor_pools():
+            how = {"min_size": size, "max_size": size, "initial_size": size}
+            pool._config = replace(pool._config, **how)
+        if getattr(operator, "_max_concurrency", None) is not None:
+            operator._max_concurrency = size
+        for policy in executor._backpressure_policies:
+            caps = getattr(policy, "_concurrency_caps", {})
+            if math.isfinite(caps.get(operator, math.inf)):
+                caps[operator] = size
+    # An autoscaler is asked for no more than what these allow.
+    executor._cluster_autoscaler._compute_concurrency_limits = lambda: {
+        operator: _size_of(operator, room.sought) for operator in executor._topology
+    }
+
+
+def _size_of(operator: Any, sizes: Mapping[str, int]) -> int | None:  # noqa: ANN401 -- Ray's own
+    """Return the workers of a step; None for what is no step of ours."""
+    found = [size for stage, size in sizes.items() if stage in operator.name]
+    return min(found) if found else None
+
+
+def tell_of_nodes() -> None:
+    """Have what shares a cluster out among jobs look at its nodes, as it does every 20 s by itself."""
+    from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinator
+
+    find: Any = coordinator.get_or_create_autoscaling_coordinator
+    find().get_reserved_resources.remote("footfall", recompute=True)
 
 
 def forget_blocks(operator: Any) -> None:  # noqa: ANN401 -- Ray's own
@@ -182,14 +238,13 @@ def _without_actors(*, is_ours: bool) -> None:
             setattr(module, name, ours if is_ours else usual)
 
 
-def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffect:
+def apply_to_ray_data(in_flight_bytes: int, *, is_ours: bool) -> InEffect:
     """Set up this process's Ray Data: one row a block, the plan's memory, no chatter.
 
     Ray's own limit is silently the lesser of ours and half the store, unless the fraction is raised.
 
     Args:
-        plan: Of a node.
-        nodes: How many there are.
+        in_flight_bytes: What may lie in the store of all nodes together.
         is_ours: We started this Ray, and nobody looks at its dashboard.
 
     Returns:
@@ -204,10 +259,15 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffec
     in_effect = InEffect()
 
     class Look(ExecutionCallback):
+        room: Room | None = None
+
         def on_execution_step(self, executor: Any) -> None:  # noqa: ANN401 -- Ray's own
             if in_effect.error is not None:
                 error, in_effect.error = in_effect.error, None
                 raise error
+            if in_effect.room is not None and in_effect.room != self.room:
+                self.room = in_effect.room
+                _give_room(executor, self.room)
             manager = executor._resource_manager
             limit_bytes = manager.get_global_limits().object_store_memory
             in_effect.note(limit_bytes)
@@ -224,7 +284,7 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffec
     context.target_max_block_size = 1
     context.target_min_block_size = 1
     context.execution_options.resource_limits = ExecutionResources.for_limits(
-        object_store_memory=plan.in_flight_bytes * nodes
+        object_store_memory=in_flight_bytes
     )
     context.execution_options.preserve_order = False
     # Wrapped in an error of Ray Data's, an error loses its cause on the way to the driver.

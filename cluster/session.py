@@ -16,6 +16,7 @@ import ray
 import ray.exceptions
 
 from cluster.meter import family, keep_heaps_few
+from cluster.nodes import Node, alive_nodes
 from cluster.stall import StalledError
 from pipeline.errors import ConfigError, FootfallError
 
@@ -37,23 +38,6 @@ _DEATHS = (
     ray.exceptions.RaySystemError,
     StalledError,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """What a node of the cluster has.
-
-    Attributes:
-        store_bytes: Size of its object store.
-        address: Where its raylet answers, at `port`.
-    """
-
-    node_id: str
-    cpus: float
-    gpus: float
-    store_bytes: int = 0
-    address: str = ""
-    port: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +76,6 @@ def is_fault_of_cluster(error: BaseException) -> bool:
     return False
 
 
-def is_node_alive(node_id: str) -> bool:
-    """Say whether a node of the cluster is."""
-    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
-
-
-def lost_nodes() -> int:
-    """Return how many nodes the cluster has had that are gone."""
-    return sum(not node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
-
-
 def under_ray_job() -> bool:
     """Say whether this process is the entrypoint of a job submitted to a Ray cluster."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
@@ -126,7 +100,7 @@ def open_session(object_store_bytes: int, address: str | None) -> Iterator[Sessi
     _be_quiet()
     if ray.is_initialized():
         # Whoever initialised it, a test suite for one, also ends it.
-        yield Session(nodes=_nodes(), is_local=False)
+        yield Session(nodes=alive_nodes(), is_local=False)
         return
     address = address or ("auto" if under_ray_job() else None)
     try:
@@ -139,7 +113,7 @@ def open_session(object_store_bytes: int, address: str | None) -> Iterator[Sessi
         raise ConfigError(f"address {address!r}: no Ray cluster answers there: {reason}") from error
     try:
         with _native_lines_in_a_file():
-            yield Session(nodes=_nodes(), is_local=address is None)
+            yield Session(nodes=alive_nodes(), is_local=address is None)
     finally:
         processes = _processes_of_ray() if address is None else []
         ray.shutdown()
@@ -252,18 +226,3 @@ def _be_quiet() -> None:
     # the `failures` table.
     worker: Any = ray._private.worker
     worker._worker_logs_enabled = False
-
-
-def _nodes() -> tuple[Node, ...]:
-    return tuple(
-        Node(
-            node_id=node["NodeID"],
-            cpus=node["Resources"].get("CPU", 0.0),
-            gpus=node["Resources"].get("GPU", 0.0),
-            store_bytes=int(node["Resources"].get("object_store_memory", 0)),
-            address=node["NodeManagerAddress"],
-            port=node["NodeManagerPort"],
-        )
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"]
-    )

@@ -217,6 +217,7 @@ class DetectStage:
         self._tries = RemoteTries(supervisor)
         for height, width in shapes:
             self._detector.warm_up(height, width)
+        supervisor.loaded.remote(here())
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
         """Detect in the frame batches of a row; everything else passes through."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -137,6 +138,8 @@ class Supervisor:
         self._attempts = Attempts(is_alive)
         self._stranded = Stranded(is_alive)
         self._gate = asyncio.Event()
+        self._open: set[str] | None = None
+        self._detectors: Counter[str] = Counter()
         self._trimmer = Trimmer()
         self._gain = Gain()
 
@@ -152,13 +155,39 @@ class Supervisor:
         """Expect no warm-up: nothing will be decoded."""
         self._warm_ups = 0
 
-    async def open_gate(self) -> None:
-        """Let the real footage in."""
+    async def open_gate(self, node_ids: Sequence[str] | None = None) -> None:
+        """Let the real footage in: on some nodes, or on all there will ever be."""
+        self._open = None if node_ids is None else set(node_ids)
         self._gate.set()
 
-    async def admit(self, first: FootageKey) -> int:
-        """Return once the real footage is let in: how many segments its first row is to have."""
+    async def open_nodes(self, node_ids: Sequence[str]) -> None:
+        """Let the real footage in on more nodes, which joined and have become ready."""
+        if self._open is not None:
+            self._open.update(node_ids)
+
+    def _is_open(self, node_id: str) -> bool:
+        return self._open is None or node_id in self._open
+
+    async def loaded(self, node_id: str) -> None:
+        """Note that a detector of a node has its model, and is warm."""
+        self._detectors[node_id] += 1
+
+    async def detectors_on(self, node_id: str) -> int:
+        """Return how many detectors have come up on a node."""
+        return self._detectors[node_id]
+
+    async def widen(self, ahead_bytes: int) -> None:
+        """Let so many bytes of packets wait for decoders from now on."""
+        self._pace.ahead.most_bytes = ahead_bytes
+
+    async def admit(self, first: FootageKey, node_id: str) -> int | None:
+        """Return once the real footage is let in: how many segments its first row is to have.
+
+        None: the node is not ready yet, ask again.
+        """
         await self._gate.wait()
+        if not self._is_open(node_id):
+            return None
         size = self._pace.segments_of_a_row
         return self._row_sizes.behind(first.camera_id, first.sequence, -1, size)
 
@@ -211,6 +240,8 @@ class Supervisor:
         Returns:
             How it is to be done; None: not now, ask again.
         """
+        if key.sequence >= 0 and not self._is_open(node_id):
+            return None
         takes_room = key.step == "decode" and not key.is_alone
         if takes_room:
             # Who asks for it anew has taken it over from a process that died. Its room is free, before

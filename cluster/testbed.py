@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 
+from cluster.meter import family
+
 _CPUS = 2
 _STORE_BYTES = 150 << 20
 # What Ray calls a worker while it does something of ours.
@@ -37,10 +39,16 @@ class Testbed:
     address: str
     _cluster: Any
     _nodes: list[Any] = field(default_factory=list)
+    _left: list[psutil.Process] = field(default_factory=list)
 
     def add_node(self) -> None:
         """Add a worker node."""
         self._nodes.append(self._cluster.add_node(num_cpus=_CPUS, object_store_memory=_STORE_BYTES))
+
+    @property
+    def nodes(self) -> list[str]:
+        """The ids of the worker nodes, the oldest first."""
+        return [node.node_id for node in self._nodes]
 
     @property
     def worker_nodes(self) -> int:
@@ -52,6 +60,7 @@ class Testbed:
         if not self._nodes:
             return False
         node = choose(self._nodes)
+        self._left += _family(node)
         raylet = node.all_processes["raylet"][0].process
         raylet.kill()
         raylet.wait()
@@ -60,6 +69,11 @@ class Testbed:
             # What is left of it: log monitors and agents, which may be gone by now.
             self._cluster.remove_node(node, allow_graceful=False)
         return True
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the processes of all nodes there are, and what may be left of those there were."""
+        nodes = [self._cluster.head_node, *self._nodes]
+        return [*self._left, *(process for node in nodes for process in _family(node))]
 
     def kill_worker(self, kind: str, choose: Callable[[list[Any]], Any]) -> bool:
         """Kill a worker that is a "detector", "decoder" or "tracker"; False if there is none."""
@@ -79,8 +93,14 @@ class Testbed:
                     yield process
 
 
+def _family(node: Any) -> list[psutil.Process]:  # noqa: ANN401 -- Ray's own
+    """Return the processes of a node, and all that descends from them."""
+    roots = [info.process.pid for some in node.all_processes.values() for info in some]
+    return [process for root in roots for process in family(root)]
+
+
 @contextmanager
-def open_testbed(worker_nodes: int) -> Iterator[Testbed]:
+def open_testbed(worker_nodes: int, *, head_cpus: int = _CPUS) -> Iterator[Testbed]:
     """Run a cluster of a head node and some worker nodes for as long as the `with` block runs."""
     from ray.cluster_utils import Cluster
 
@@ -94,19 +114,19 @@ def open_testbed(worker_nodes: int) -> Iterator[Testbed]:
     os.environ.setdefault("RAY_health_check_period_ms", "1000")
     with tempfile.TemporaryDirectory(prefix="ff-", dir="/tmp") as folder:
         head = {
-            "num_cpus": _CPUS,
+            "num_cpus": head_cpus,
             "object_store_memory": _STORE_BYTES,
             "include_dashboard": False,
             "temp_dir": folder,
         }
         cluster = Cluster(initialize_head=True, head_node_args=head)
+        testbed = Testbed(cluster.address, cluster)
         try:
-            testbed = Testbed(cluster.address, cluster)
             for _ in range(worker_nodes):
                 testbed.add_node()
             yield testbed
         finally:
-            own = psutil.Process().children(recursive=True)
+            own = testbed.processes()
             with suppress(AssertionError, OSError):
                 cluster.shutdown()  # type: ignore[no-untyped-call]
             for process in own:

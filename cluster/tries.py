@@ -44,7 +44,7 @@ class RemoteTries:
 
     def admit(self, first: FootageKey) -> int:
         """Return once the real footage is let in: how many segments its first row is to have."""
-        size: int = ray.get(self.supervisor.admit.remote(first))
+        size: int = _answer_to(lambda: self.supervisor.admit.remote(first, here()))
         return size
 
     def cut(self, key: AttemptKey, size: int) -> int:

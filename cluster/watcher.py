@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
 
 from cluster.actors import Actors
+from cluster.growth import Growth
 from cluster.live import Queues
 from cluster.meter import MemorySample, Trimmer, cleanup_memory
 from cluster.pace import Notice
@@ -18,6 +19,7 @@ POLL_S = 0.2
 REPORT_EVERY_S = 0.5
 TAKE_SAMPLES_EVERY_S = 10.0
 _TIDY_EVERY_S = 5.0
+_FOLLOW_EVERY_S = 1.0
 # Around the moment of readiness nothing happens, so that its level is one whoever measures it.
 _QUIET_S = 0.3
 
@@ -51,12 +53,14 @@ class Watch:
         ready: Called once, when the job is ready.
         progress: Called often, with the memory of the fullest node in MiB.
         notice: Called with what a user should know.
+        joined: Called with the memory in MiB of nodes that have become ready later, by node.
         samples: Called now and then, with the memory of each node since it was last called.
     """
 
     ready: Callable[[Readiness], None]
     progress: Callable[[Progress, float], None]
     notice: Callable[[Notice], None]
+    joined: Callable[[Mapping[str, float]], None]
     samples: Callable[[Mapping[str, Sequence[MemorySample]]], None]
 
 
@@ -78,12 +82,14 @@ class Rescue:
 class Watcher:
     """Opens the gate when every step is warm, then tells how far the job is."""
 
-    def __init__(self, actors: Actors, watch: Watch, rescue: Rescue, limit_mb: int) -> None:
-        self._actors, self._watch, self._rescue = actors, watch, rescue
+    def __init__(
+        self, actors: Actors, growth: Growth, watch: Watch, rescue: Rescue, limit_mb: int
+    ) -> None:
+        self._actors, self._growth, self._watch, self._rescue = actors, growth, watch, rescue
         self._limit_mb = limit_mb
         self._readiness: Readiness | None = None
         self._trimmer = Trimmer()
-        self._taken_at = self._tidied_at = time.monotonic()
+        self._taken_at = self._tidied_at = self._followed_at = time.monotonic()
         self._error: Exception | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -101,9 +107,9 @@ class Watcher:
             return
         if self._error is not None:
             raise self._error
-        self._actors.sample()
+        self._actors.hosts.sample()
         self._look()
-        self._watch.samples(self._actors.take_samples())
+        self._watch.samples(self._actors.hosts.take_samples())
 
     def readiness(self) -> Readiness:
         """Return the moment from which the job counts."""
@@ -129,13 +135,14 @@ class Watcher:
             if progress.is_warm:
                 self._readiness = self._measure()
                 self._watch.ready(self._readiness)
-                ray.get(self._actors.supervisor.open_gate.remote())
+                self._actors.open_gate()
             return
         self._trimmer.trim()
-        self._actors.give_up_stranded()
+        self._growth.gave_up(self._actors.give_up_stranded())
+        self._follow()
         if self._rescue.watch.has_stalled(progress.idle_s):
             self._rescue.end()
-        latest = self._actors.latest()
+        latest = self._actors.hosts.latest()
         increase_mb = self._readiness.increase_mb(latest)
         self._actors.supervisor.observe.remote(increase_mb, self._rescue.queues())
         most_mb = max(increase_mb.values(), default=0.0)
@@ -147,13 +154,25 @@ class Watcher:
         self._watch.progress(progress, used_mb)
         if time.monotonic() - self._taken_at > TAKE_SAMPLES_EVERY_S:
             self._taken_at = time.monotonic()
-            self._watch.samples(self._actors.take_samples())
+            self._watch.samples(self._actors.hosts.take_samples())
+
+    def _follow(self) -> None:
+        """See to nodes that joined; the level of each counts from when it is ready."""
+        if time.monotonic() - self._followed_at < _FOLLOW_EVERY_S:
+            return
+        self._followed_at = time.monotonic()
+        assert self._readiness is not None
+        if levels := self._growth.follow():
+            self._readiness = replace(
+                self._readiness, baseline_mb={**self._readiness.baseline_mb, **levels}
+            )
+            self._watch.joined(levels)
 
     def _measure(self) -> Readiness:
-        self._actors.wait_for_workers()
+        self._actors.hosts.wait_for_workers()
         cleanup_memory()
         time.sleep(_QUIET_S)
-        samples = self._actors.settle()
+        samples = self._actors.hosts.settle()
         readiness = Readiness(
             ready_at=time.time(),
             baseline_mb={node: sample.pss_mb for node, sample in samples.items()},

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from cluster.actors import DataflowSpec
 from cluster.dataflow import Outcome, run
+from cluster.dataflow_spec import DataflowSpec
 from cluster.memory import MemoryPlan
 from cluster.pace import Notice
 from cluster.refining import refine_on_cluster
@@ -22,6 +22,7 @@ from jobs.announce import say_end, say_found, say_plan
 from jobs.console import ProgressReport, open_console
 from jobs.exits import ending
 from jobs.found import Survey, only_failed
+from jobs.hardware import choose_hardware, known_hardware, with_enough_nodes
 from jobs.labelling import begin_labels, cost_line, failed_tracks, frames_to_ask, make_up, tidy_all
 from jobs.memory_log import MemoryLog
 from jobs.options import add_options, resolve
@@ -36,17 +37,7 @@ from jobs.refining import (
 )
 from jobs.results import RunEnd, read_survey_failures
 from jobs.settings import JobSettings
-from jobs.spec import (
-    Model,
-    Start,
-    choose_hardware,
-    describe,
-    find_model,
-    known_hardware,
-    plan_here,
-    provenance,
-    with_precision,
-)
+from jobs.spec import Model, Start, describe, find_model, plan_here, provenance, with_precision
 from jobs.survey import survey
 from pipeline.derive import DeriveSettings, check_scenes
 from pipeline.errors import ConfigError
@@ -222,6 +213,7 @@ def _work(
     here = plan_here(settings, [each.footage for each in found.wanted], folder.made_with)
     log.info("Starting Ray and loading %s", settings.model)
     with open_session(here.store_bytes, settings.address or None) as ray:
+        ray = with_enough_nodes(settings, ray, folder.made_with)
         hardware = choose_hardware(settings, ray, folder.made_with)
         folder.note_made_with(hardware)
         if standing is None:
@@ -274,8 +266,13 @@ def _run(
         memory_log.notice(said)
         log.warning("%s", said.text)
 
+    def joined(baseline_mb: Mapping[str, float]) -> None:
+        memory_log.joined(baseline_mb)
+        for node, level_mb in baseline_mb.items():
+            log.info("Node %s is ready: %.1f MB", node[:8], level_mb)
+
     try:
-        return run(spec, session, Watch(ready, progress, notice, memory_log.samples))
+        return run(spec, session, Watch(ready, progress, notice, joined, memory_log.samples))
     finally:
         report.stop()
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from cluster.actors import DataflowSpec
 from cluster.dataflow import run
+from cluster.dataflow_spec import DataflowSpec
 from cluster.meter import MIB, MemoryMeter
 from cluster.session import Session, open_session
 from cluster.stages import Source
@@ -27,9 +27,10 @@ from cluster.supervisor import Progress
 from cluster.testbed import open_testbed
 from cluster.watcher import Readiness, Watch
 from jobs.exits import EXIT_OK, ending
+from jobs.hardware import choose_hardware
 from jobs.machine import machine_line
 from jobs.settings import JobSettings
-from jobs.spec import Start, choose_hardware, describe, find_model
+from jobs.spec import Start, describe, find_model
 from pipeline.cutter import DemuxSettings
 from pipeline.errors import StepError
 from pipeline.lease import Leases
@@ -166,7 +167,7 @@ def _measure(output: Path, session: Session, segments: int, tracks: int, batches
         outcome = run(
             spec,
             session,
-            Watch(followed.ready, followed.progress, lambda _: None, lambda _: None),
+            Watch(followed.ready, followed.progress, *(3 * (lambda _: None,))),
         )
         driver_cpu_s = time.process_time() - followed.cpu_s
     if outcome.frames != segments * batches:

@@ -33,9 +33,16 @@ class MemoryLog:
 
     def ready(self, readiness: Readiness) -> None:
         """Note the level of each node from which the cap counts."""
-        self._baseline_mb = readiness.baseline_mb
-        for node, level_mb in readiness.baseline_mb.items():
-            self._add(readiness.ready_at, "ready", node=node, pss_mb=level_mb, increase_mb=0.0)
+        self._levels(readiness.ready_at, readiness.baseline_mb)
+
+    def joined(self, baseline_mb: Mapping[str, float]) -> None:
+        """Note the level of nodes that have joined since."""
+        self._levels(datetime.now(UTC).timestamp(), baseline_mb)
+
+    def _levels(self, moment: float, baseline_mb: Mapping[str, float]) -> None:
+        self._baseline_mb = {**self._baseline_mb, **baseline_mb}
+        for node, level_mb in baseline_mb.items():
+            self._add(moment, "ready", node=node, pss_mb=level_mb, increase_mb=0.0)
 
     def notice(self, notice: Notice) -> None:
         """Take what was said about memory."""

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.session import local_cpus
+from jobs.hardware import known_hardware
 from jobs.one_track import FootageLog
 from jobs.settings import JobSettings
-from jobs.spec import find_model, known_hardware
+from jobs.spec import find_model
 from pipeline.backend import DetectSettings
 from pipeline.detect import Detector
 from pipeline.records import Footage, FrameBatch, Stretch

@@ -83,6 +83,12 @@ class JobSettings:
     )
     partial_ok: bool = option(False, "end with 0 although some recordings failed")
     detectors: int = option(0, "detectors over the whole cluster; 0 means as many as fit", "N")
+    detect_resource: str = option(
+        "", "detect only on nodes that have this resource of Ray; the others decode", "NAME"
+    )
+    wait_for_nodes_s: float = option(
+        600.0, "how long to wait for the first node of a cluster that can detect", "S"
+    )
     address: str = option("", "a Ray cluster to join; a local one is started otherwise")
     overwrite: bool = option(False, "replace the results of an earlier run in the output")
     no_refine: bool = option(False, "leave tracks as the tracker made them")
@@ -123,6 +129,7 @@ class JobSettings:
         _one_of("tracker", self.tracker, TRACKER_NAMES)
         self._check_ranges()
         self._check_labels()
+        self._check_nodes()
         self._check_contradictions()
         self._check_s3()
         _ = self.wanted_tracks, self.moments, self.daily_hours, self.failure_limit, self.shard_of
@@ -138,8 +145,9 @@ class JobSettings:
             raise ConfigError(f"part_mb = {self.part_mb}: it is more than 0")
         if not self.cache_gb > 0:
             raise ConfigError(f"cache_gb = {self.cache_gb}: it is more than 0")
-        if not 0 <= self.movement_hz < math.inf:
-            raise ConfigError(f"movement_hz = {self.movement_hz}: it is 0 or more")
+        for name in ("movement_hz", "wait_for_nodes_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} = {getattr(self, name)}: it is 0 or more")
         if not 0 < self.count_interval_s < math.inf:
             raise ConfigError(f"count_interval_s = {self.count_interval_s}: it is more than 0")
 
@@ -150,6 +158,13 @@ class JobSettings:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it is 0 or more")
         if not 0 < self.aws_max_tps < math.inf:
             raise ConfigError(f"aws_max_tps = {self.aws_max_tps}: it is more than 0")
+
+    def _check_nodes(self) -> None:
+        if self.detect_resource in ("CPU", "GPU", "memory", "object_store_memory"):
+            raise ConfigError(
+                f"detect_resource = {self.detect_resource!r}: one of your own, as in "
+                '`ray start --resources=\'{"gpu_box": 1}\'`; device = "cuda" asks for GPUs'
+            )
 
     def _check_contradictions(self) -> None:
         if not self.classes:

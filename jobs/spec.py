@@ -1,18 +1,20 @@
-"""From settings to what runs: the model, what computes it, the settings of each step, the workers."""
+"""From settings to what runs: the model, the settings of each step, the memory plan, the workers."""
 
 import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.actors import DataflowSpec
+from cluster.dataflow_spec import DataflowSpec
 from cluster.memory import MemoryPlan, Workers, check_store, plan_memory
 from cluster.meter import gpus_here
-from cluster.pools import decoders_for, plan_pools
-from cluster.session import Node, Session, local_cpus
+from cluster.nodes import Node
+from cluster.pools import Places, decoding_nodes, places_on, plan_pools, works
+from cluster.session import Session, local_cpus
+from jobs.hardware import known_hardware
 from jobs.settings import AUTO_BATCH, JobSettings
 from pipeline.aws import is_s3
-from pipeline.backend import PRECISIONS, DetectSettings
+from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings
 from pipeline.errors import ConfigError
@@ -29,8 +31,6 @@ from pipeline.weights import Weights, class_ids, convert, find_weights
 
 log = logging.getLogger(__name__)
 _MB = 1e6
-# These no GPU of ours has: who asks for one asks for a CPU.
-_CPU_PRECISIONS = tuple(set(PRECISIONS["openvino"]) - set(PRECISIONS["torch"]))
 # Frames that travel to a detector together: a second of a CPU's time, hundredths of one of a GPU's.
 _ROW_FRAMES = {"cpu": 40, "cuda": 100}
 
@@ -95,60 +95,6 @@ def with_precision(
     return replace(model, weights=found.weights, cost=found.cost)
 
 
-def known_hardware(settings: JobSettings, made_with: MadeWith | None) -> MadeWith | None:
-    """Return what will compute the detections, as far as that is known before the cluster is.
-
-    An output goes on with what it began with, unless the settings ask for something else.
-    """
-    device = settings.device
-    if device == "auto" and settings.precision in _CPU_PRECISIONS:
-        device = "cpu"
-    if device == "auto":
-        if made_with is None:
-            return None
-        if settings.precision == "auto" and (made_with.backend == STAND_IN) == _stands_in(settings):
-            return made_with
-        device = made_with.device
-    return _hardware(settings, device)
-
-
-def _stands_in(settings: JobSettings) -> bool:
-    return settings.model == STAND_IN
-
-
-def _hardware(settings: JobSettings, device: str) -> MadeWith:
-    if _stands_in(settings):
-        return MadeWith(device="cpu", backend=STAND_IN, precision="fp32")
-    backend, precision = ("torch", "fp16") if device == "cuda" else ("openvino", "fp32")
-    if settings.precision != "auto":
-        precision = settings.precision
-    return MadeWith(device=device, backend=backend, precision=precision)
-
-
-def choose_hardware(
-    settings: JobSettings, session: Session, made_with: MadeWith | None
-) -> MadeWith:
-    """Turn "auto" into what is there; never into something else than was asked for, or begun with.
-
-    Raises:
-        ConfigError: CUDA is asked for, or the output was begun with it, and no node has it.
-    """
-    gpus = sum(node.gpus for node in session.nodes)
-    hardware = known_hardware(settings, made_with)
-    if hardware is None:
-        return _hardware(settings, "cuda" if gpus else "cpu")
-    if hardware.device == "cuda" and not gpus:
-        if settings.device == "cuda":
-            raise ConfigError("device = 'cuda': no node of the cluster has a GPU; use --device cpu")
-        raise ConfigError(
-            f"the detections of this output were made with {made_with}, and no node has a GPU: "
-            "join a cluster that has, or give --device cpu to make all of them again"
-        )
-    if hardware == made_with and hardware.device == "cpu" and gpus and settings.device == "auto":
-        log.info("This output was begun on a CPU and goes on so; --device cuda makes it again")
-    return hardware
-
-
 def evidence_hash(settings: JobSettings, model: Model, hardware: MadeWith) -> str:
     """Return the hash of the model and of all settings that change detections."""
     return settings.evidence_hash(
@@ -182,31 +128,45 @@ class Start:
 
 
 def plan_of(
-    settings: JobSettings, footages: Iterable[Footage], device: str, node: Node
+    settings: JobSettings, footages: Iterable[Footage], places: Places, nodes: Sequence[Node]
 ) -> MemoryPlan:
-    """Return the memory plan of a node.
+    """Return the memory plan that every one of some nodes can keep to.
 
     Args:
         settings: Of the job.
         footages: What is to be read; at least one.
-        device: "cpu" or "cuda".
-        node: What it has; a store of 0 bytes is still to be made.
+        places: Where its workers go.
+        nodes: Those that work; a store of 0 bytes is still to be made.
 
     Raises:
         ConfigError: The cap is too small for the footage.
     """
-    usual = max(1, int(node.gpus)) if device == "cuda" else 1
     return plan_memory(
         settings.memory_limit_mb,
         footprint_of(footages, DemuxSettings()),
         batch_size=None if settings.batch_size == AUTO_BATCH else settings.batch_size,
         workers=Workers(
-            decoders=decoders_for(node.cpus, device),
-            detectors=max(usual, settings.detectors),
-            row_frames=_ROW_FRAMES[device],
+            decoders=_decoders(places, nodes),
+            detectors=max(1, _detectors(places, nodes), settings.detectors),
+            row_frames=_ROW_FRAMES[places.device],
         ),
-        store_bytes=node.store_bytes or math.inf,
+        store_bytes=min(node.store_bytes or math.inf for node in nodes),
     )
+
+
+def _decoders(places: Places, nodes: Sequence[Node]) -> int:
+    """Return the decoders of a node: where all are alike those of the least, else of the largest."""
+    return (max if places.are_apart else min)(
+        count for node in nodes if (count := places.decoders(node))
+    )
+
+
+def _detectors(places: Places, nodes: Sequence[Node]) -> int:
+    """Return for how many detectors frame batches may wait on a node."""
+    counts = [places.detectors(node) for node in nodes]
+    if not places.are_apart:
+        return max(counts)
+    return max(*counts, math.ceil(sum(counts) / decoding_nodes(places, nodes)))
 
 
 def plan_here(
@@ -216,24 +176,7 @@ def plan_here(
     here = Node(node_id="", cpus=local_cpus(), gpus=gpus_here())
     hardware = known_hardware(settings, made_with)
     device = hardware.device if hardware else ("cuda" if here.gpus else "cpu")
-    return plan_of(settings, footages, device, here)
-
-
-def _plan_for(
-    settings: JobSettings, tails: Sequence[Tail], hardware: MadeWith, session: Session
-) -> MemoryPlan:
-    """Return the plan that every node of a session can keep to."""
-    nodes = session.nodes
-    least = Node(
-        node_id="",
-        cpus=min(node.cpus for node in nodes),
-        gpus=max(node.gpus for node in nodes),
-        store_bytes=min(node.store_bytes for node in nodes),
-    )
-    footages = (footage for tail in tails for footage in tail.footages)
-    plan = plan_of(settings, footages, hardware.device, least)
-    check_store(plan, session.nodes)
-    return plan
+    return plan_of(settings, footages, places_on([here], device), [here])
 
 
 def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Session) -> DataflowSpec:
@@ -244,10 +187,14 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
     """
     settings, model = start.settings, start.model
     made_by = provenance(settings, model, hardware, start.folder.run_id)
-    memory = _plan_for(settings, tails, hardware, session)
+    nodes = [node for node in session.nodes if works(node)]
+    places = places_on(nodes, hardware.device, settings.detect_resource)
+    footages = [footage for tail in tails for footage in tail.footages]
+    memory = plan_of(settings, footages, places, nodes)
+    check_store(memory, nodes)
     pools = plan_pools(
-        list(session.nodes),
-        hardware.device,
+        nodes,
+        places,
         cameras=len(tails),
         decoders=memory.decoders,
         detectors=settings.detectors or None,

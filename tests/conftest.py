@@ -76,7 +76,7 @@ def ray_head() -> Iterator[RayHead]:
         },
     )  # fmt: skip
     try:
-        wait_for(lambda: _answers(dashboard) and _answers(port), 90, "Ray's head node")
+        wait_for(lambda: answers(dashboard) and answers(port), 90, "Ray's head node")
         yield RayHead(
             address=f"127.0.0.1:{port}",
             dashboard=f"http://127.0.0.1:{dashboard}",
@@ -94,7 +94,7 @@ def ray_head() -> Iterator[RayHead]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -18,9 +18,10 @@ from cluster.ray_data import apply_to_ray_data
 from cluster.rows import from_rows
 from cluster.session import open_session
 from cluster.stall import StalledError
+from jobs.hardware import choose_hardware
 from jobs.progress import prepare_all
 from jobs.settings import JobSettings
-from jobs.spec import Start, choose_hardware, describe, find_model
+from jobs.spec import Start, describe, find_model
 from jobs.survey import survey
 from pipeline.footprint import Footprint
 from pipeline.records import Detections, FootageEnd
@@ -44,7 +45,7 @@ def graph(ray_head: Any, eight_segments: Path, tmp_path: Path) -> Iterator[tuple
         hardware = choose_hardware(settings, session, None)
         standing = prepare_all(start, survey(settings), hardware, retry=False)
         spec = describe(start, hardware, standing.tails, session)
-        apply_to_ray_data(spec.memory, len(session.nodes), is_ours=False)
+        apply_to_ray_data(spec.in_flight_bytes(session.nodes), is_ours=False)
         actors = Actors(spec, session)
         ray.get(actors.supervisor.open_gate.remote())
         cuts = spec.cuts(actors.missing())
@@ -143,7 +144,7 @@ def test_a_dataset_that_is_ended_from_outside_says_why(ray_head: Any) -> None:
     )
     plan = plan_memory(1024, need, batch_size=10, workers=Workers(decoders=1))
     with open_session(0, ray_head.address):
-        in_effect = apply_to_ray_data(plan, 1, is_ours=False)
+        in_effect = apply_to_ray_data(plan.in_flight_bytes, is_ours=False)
         endless = ray.data.range(1).map_batches(_sleep_for_ever, num_cpus=0)
         threading.Timer(2.0, lambda: setattr(in_effect, "error", StalledError("a node"))).start()
         with pytest.raises(StalledError, match="a node"):

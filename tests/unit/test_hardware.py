@@ -2,8 +2,8 @@
 
 import pytest
 
+from jobs.hardware import known_hardware
 from jobs.settings import JobSettings
-from jobs.spec import known_hardware
 from pipeline.run_folder import MadeWith
 
 INT8 = MadeWith(device="cpu", backend="openvino", precision="int8")

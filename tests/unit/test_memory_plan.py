@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.memory import MIB, MOST_AUTO_BATCH, Workers, check_store, plan_memory
-from cluster.session import Node
+from cluster.nodes import Node
 from pipeline.cutter import DemuxSettings
 from pipeline.errors import ConfigError
 from pipeline.footprint import FFMPEG_BYTES, S3_BYTES, Footprint, footprint_of

@@ -2,7 +2,9 @@
 
 import importlib
 import logging
+import math
 import pickle
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -119,3 +121,49 @@ def test_an_operator_remembers_its_last_blocks_only():
         ray_data.forget_blocks(operator)
         assert operator._output_blocks_stats == list(range(1000, 1200))
     ray_data.forget_blocks(SimpleNamespace())
+
+
+@dataclass(frozen=True)
+class PoolSize:
+    """Stands for the size of an actor pool."""
+
+    min_size: int
+    max_size: int
+    initial_size: int
+
+
+@dataclass(eq=False)
+class Operator:
+    """Stands for a step of a dataset that runs."""
+
+    name: str
+    _max_concurrency: int | None = None
+    pools: tuple[SimpleNamespace, ...] = ()
+
+    def get_autoscaling_actor_pools(self):
+        return self.pools
+
+
+def test_a_dataset_that_runs_gets_as_many_workers_as_its_nodes_have_places_for():
+    pool = SimpleNamespace(_config=PoolSize(1, 1, 1))
+    decode = Operator("MapBatches(decode_stage)", 2)
+    detect, source = Operator("MapBatches(DetectStage)", pools=(pool,)), Operator("Input")
+    policy = SimpleNamespace(_concurrency_caps={decode: 2, detect: math.inf, source: math.inf})
+    executor = SimpleNamespace(
+        _topology=[source, decode, detect],
+        _backpressure_policies=[policy, SimpleNamespace()],
+        _options=SimpleNamespace(),
+        _cluster_autoscaler=SimpleNamespace(),
+    )
+    room = ray_data.Room(
+        sizes={"decode_stage": 6, "DetectStage": 3},
+        sought={"decode_stage": 8, "DetectStage": 4},
+        in_flight_bytes=1000,
+    )
+    ray_data._give_room(executor, room)
+    assert pool._config == PoolSize(3, 3, 3)
+    assert decode._max_concurrency == 6
+    assert policy._concurrency_caps == {decode: 6, detect: math.inf, source: math.inf}
+    sought = executor._cluster_autoscaler._compute_concurrency_limits()
+    assert sought == {decode: 8, detect: 4, source: None}
+    assert executor._options.resource_limits.object_store_memory == 1000

@@ -165,7 +165,7 @@ def test_failures_add_up_over_all_that_is_logged_until_the_job_stops():
 def test_footage_waits_at_the_gate_until_it_is_opened():
     async def job():
         supervisor = new_supervisor()
-        waiting = asyncio.create_task(supervisor.admit(KEY))
+        waiting = asyncio.create_task(supervisor.admit(KEY, "node"))
         await asyncio.sleep(0)
         before = waiting.done()
         await supervisor.open_gate()
@@ -375,3 +375,22 @@ def test_a_segment_that_was_cut_waits_until_a_decoder_has_begun_with_one_before_
         assert await watched.cut(work(segment=2), 1) == 1
 
     asyncio.run(job())
+
+
+def test_a_node_that_joins_gets_no_real_work_before_it_is_ready():
+    async def job():
+        supervisor = new_supervisor()
+        await supervisor.open_gate(["old"])
+        admitted = [await supervisor.admit(KEY, node) for node in ("old", "new")]
+        steps = [await supervisor.begin(work(step=step), "new", 1) for step in ("decode", "detect")]
+        await supervisor.loaded("new")
+        await supervisor.open_nodes(["new"])
+        later = await supervisor.begin(work(), "new", 1), await supervisor.admit(KEY, "new")
+        return admitted, steps, later, await supervisor.detectors_on("new")
+
+    admitted, steps, later, detectors = asyncio.run(job())
+    assert admitted == [1, None]
+    assert steps == [None, None]
+    assert later[0].failed == 0
+    assert later[1] == 1
+    assert detectors == 1

@@ -1,6 +1,8 @@
 """Weights are a program: only those of known hash are loaded, or those that the user trusts."""
 
 import hashlib
+import os
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +134,33 @@ def test_classes_are_numbered_as_the_model_does():
 def test_a_class_that_the_model_lacks_is_named_with_those_it_has():
     with pytest.raises(ConfigError, match=r"'horse'.*person, car"):
         class_ids(("person", "car"), ("person", "horse"))
+
+
+@pytest.fixture
+def no_home(tmp_path, monkeypatch):
+    """Have a home that nobody can write to; return the folder of temporary files."""
+    monkeypatch.delenv("FOOTFALL_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/dev/null/nobody")
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+def test_without_a_home_weights_are_installed_among_temporary_files_of_this_user_alone(no_home):
+    installed = install(Weights(path="/elsewhere/tiny.pt", sha256=SHA256), lambda: CONTENT)
+    path = Path(installed.path)
+    assert path.read_bytes() == CONTENT
+    assert path.is_relative_to(no_home)
+    assert (path.parent.parent.stat().st_mode & 0o777) == 0o700
+    again = install(Weights(path="/elsewhere/tiny.pt", sha256=SHA256), lambda: pytest.fail("twice"))
+    assert again == installed
+
+
+def test_a_folder_that_others_may_write_to_is_no_cache(no_home):
+    folder = no_home / f"footfall-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(ConfigError, match="FOOTFALL_CACHE"):
+        install(Weights(path="/elsewhere/tiny.pt", sha256=SHA256), lambda: CONTENT)

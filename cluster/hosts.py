@@ -1,0 +1,179 @@
+"""What runs on each node beside the dataset: its monitor, and processes that stand by.
+
+A node that joins while the job runs is made ready as the others were before it began: its processes
+start, its detector loads the model, and only then is its level of memory taken and real work let in.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.dataflow_spec import DataflowSpec
+from cluster.meter import MemorySample
+from cluster.nodes import Node, is_node_alive
+from cluster.pools import works
+from cluster.stages import stand_by
+from cluster.telemetry import Forgive, NodeMonitor, spilled_by
+
+log = logging.getLogger(__name__)
+# A node on which no detector starts within this time works without one until it does.
+_LOADS_WITHIN_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Newcomer:
+    """A node that joined, and is not ready yet.
+
+    Attributes:
+        starting: What it is waited for, beside its detectors.
+    """
+
+    monitor: Any
+    starting: list[Any]
+    detectors: int
+    since: float
+
+
+class Hosts:
+    """The nodes of a job, as the driver has them watched."""
+
+    def __init__(
+        self,
+        spec: DataflowSpec,
+        nodes: Sequence[Node],
+        supervisor: Any,  # noqa: ANN401 -- an actor handle
+    ) -> None:
+        """Begin to watch every node."""
+        self._spec, self._supervisor = spec, supervisor
+        self._here = ray.get_runtime_context().get_node_id()
+        self._monitors = {node.node_id: self._monitor(node) for node in nodes}
+        self._newcomers: dict[str, _Newcomer] = {}
+        self._nodes, self._starting = nodes, list[Any]()
+
+    def _monitor(self, node: Node) -> Any:  # noqa: ANN401
+        return (
+            ray.remote(NodeMonitor)
+            .options(num_cpus=0, **on(node.node_id))
+            .remote(
+                self._spec.log.provenance.run_id,
+                node.node_id,
+                os.getpid() if node.node_id == self._here else None,
+                self._spec.memory.leak_bytes,
+                Forgive(self._supervisor, node.node_id),
+                spilled_by(node.address, node.port),
+            )
+        )
+
+    def _stand_by(self, node: Node) -> list[Any]:
+        """Start as many processes on a node as decoding and pushing use at once there.
+
+        They load what they need while detectors load their models. What cuts starts its own.
+        """
+        if not works(node):
+            return []
+        # One pushes.
+        parties = self._spec.pools.decoders_on(node) + 1
+        task = ray.remote(stand_by).options(num_cpus=0, max_retries=0, **on(node.node_id))
+        given = self._supervisor, node.node_id, parties, self._spec.warm_up, self._spec.decode
+        return [task.remote(*given) for _ in range(parties)]
+
+    @property
+    def ready(self) -> list[str]:
+        """The nodes that are watched, by their ids."""
+        return list(self._monitors)
+
+    def start_workers(self) -> None:
+        """Start the processes that decoding and pushing use; see `wait_for_workers`."""
+        self._starting = [each for node in self._nodes for each in self._stand_by(node)]
+
+    def wait_for_workers(self) -> None:
+        """Return once every node has the processes that it will use."""
+        for each in self._starting:
+            with suppress(ray.exceptions.RayError):
+                # A node that dies just now is for others to notice.
+                ray.get(each)
+
+    def welcome(self, node: Node, detectors: int) -> None:
+        """Make a node ready that joined; `detectors` are expected there."""
+        monitor = self._monitor(node)
+        self._newcomers[node.node_id] = _Newcomer(
+            monitor=monitor,
+            starting=[monitor.latest.remote(), *self._stand_by(node)],
+            detectors=detectors,
+            since=time.monotonic(),
+        )
+
+    def settled(self) -> dict[str, MemorySample]:
+        """Return the level of each newcomer that has become ready since this was last asked."""
+        levels = {}
+        for node_id, new in list(self._newcomers.items()):
+            if not is_node_alive(node_id):
+                del self._newcomers[node_id]
+            elif self._is_ready(node_id, new):
+                del self._newcomers[node_id]
+                with suppress(ray.exceptions.RayActorError):
+                    # One that dies just now is seen to at the next look.
+                    levels[node_id] = ray.get(new.monitor.settle.remote())
+                    self._monitors[node_id] = new.monitor
+        return levels
+
+    def _is_ready(self, node_id: str, new: _Newcomer) -> bool:
+        _, starting = ray.wait(new.starting, num_returns=len(new.starting), timeout=0)
+        if starting:
+            return False
+        if ray.get(self._supervisor.detectors_on.remote(node_id)) >= new.detectors:
+            return True
+        is_late = time.monotonic() - new.since > _LOADS_WITHIN_S
+        if is_late:
+            log.warning("No detector has come up on node %s, which joined", node_id[:8])
+        return is_late
+
+    def settle(self) -> dict[str, MemorySample]:
+        """Measure the memory of every node that is alive, now; it is the level to judge by."""
+        return self._ask("settle")
+
+    def sample(self) -> dict[str, MemorySample]:
+        """Measure the memory of every node that is alive, now."""
+        return self._ask("sample")
+
+    def latest(self) -> dict[str, MemorySample]:
+        """Return the last sample of every node that is alive."""
+        return {node: last for node, last in self._ask("latest").items() if last}
+
+    def take_samples(self) -> dict[str, list[MemorySample]]:
+        """Return the samples of every node since this was last asked."""
+        return self._ask("take")
+
+    def forget_recordings(self, folder: Path) -> None:
+        """Remove recordings that came from S3 from the nodes' disks."""
+        self._ask("forget_recordings", folder)
+
+    def _ask(self, method: str, *given: object) -> dict[str, Any]:
+        asked = {node: getattr(m, method).remote(*given) for node, m in self._monitors.items()}
+        answers = {}
+        for node, answer in asked.items():
+            try:
+                answers[node] = ray.get(answer)
+            except ray.exceptions.RayActorError:
+                # It is gone with its node.
+                del self._monitors[node]
+        return answers
+
+    def end(self) -> None:
+        """End the monitors."""
+        for monitor in (*self._monitors.values(), *(n.monitor for n in self._newcomers.values())):
+            ray.kill(monitor)
+
+
+def on(node_id: str) -> dict[str, Any]:
+    """Return the options of what shall run on a node, and nowhere else."""
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
