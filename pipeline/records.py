@@ -25,6 +25,10 @@ from pipeline.window import FootageWindow
 Int64s = NDArray[np.int64]
 Float64s = NDArray[np.float64]
 
+# The difference of two times may be off by so much: Matroska tells whole milliseconds, and a tenth of a
+# second is none as a float.
+ROUNDING_S = 0.002
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoTrack:

@@ -12,8 +12,9 @@ from pipeline.track import UNTRACKED, ByteTracker, Tracker, TrackSettings
 
 def make_tracker(settings: TrackSettings, rate_fps: float) -> Tracker:
     """Return the tracker that the settings name, for one camera of this frame rate."""
-    kind = ByteTracker if settings.tracker == "bytetrack" else LibraryTracker
-    return kind(settings, rate_fps)
+    if settings.tracker == "bytetrack":
+        return ByteTracker(settings)
+    return LibraryTracker(settings, rate_fps)
 
 
 def tracked(
