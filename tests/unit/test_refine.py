@@ -151,6 +151,26 @@ def test_ids_that_the_tracker_swapped_where_two_met_are_put_right():
     assert all((way > 0).all() or (way < 0).all() for way in ways)
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("apart", [20, 30])
+@pytest.mark.parametrize("lower", [0, 10, 40])
+def test_two_who_meet_and_turn_back_are_not_mixed_up_where_the_tracker_was_not(seed, apart, lower):
+    random = np.random.default_rng(seed)
+
+    def person(raw_id, side, y):
+        def at(time_s):
+            x = 600 + side * (apart / 2 + 90 * abs(time_s - 4))
+            found = seen(raw_id, x, y)
+            return replace(found, box=found.box + random.normal(scale=0.02 * HEIGHT, size=4))
+
+        return at
+
+    raw = ids_of(refine(film([person(1, -1, 400), person(2, 1, 400 + lower)])))
+    assert all(len(each) == 1 for each in raw.values())
+    # Where they come no nearer than a step's doubt, nobody is torn either.
+    assert apart < 30 or sorted(raw.values()) == [[1], [2]]
+
+
 def test_flicker_is_dropped_and_so_is_what_was_never_sure():
     def person(time_s):
         return seen(1, 300 + 50 * time_s)
@@ -164,6 +184,35 @@ def test_flicker_is_dropped_and_so_is_what_was_never_sure():
     frames = film([person, flash, shadow])
     assert ids_of(refine(frames)) == {1: [1]}
     assert len(ids_of(refine(frames, min_track_s=0.1, certain=0.3))) == 3
+
+
+@pytest.mark.parametrize(("score", "is_told"), [(0.59, True), (0.55, True), (0.45, False)])
+def test_a_long_walk_that_is_never_seen_clearly_is_told_from_its_beginning(score, is_told):
+    frames = refine(film([walker([1], speed=60.0, score=score)], seconds=15))
+    assert [len(frame.observations) for frame in frames] == [1 * is_told] * len(frames)
+
+
+def test_who_walks_at_a_doubtful_score_and_comes_near_later_is_told_whole():
+    def nearing(time_s):
+        return seen(1, 200 + 60 * time_s, score=0.55 if time_s < 10 else 0.65)
+
+    frames = refine(film([nearing], seconds=15))
+    assert all(frame.observations for frame in frames)
+
+
+def test_what_stands_still_is_as_sure_as_its_best_look_and_what_is_left_out_is_counted():
+    def shadow(time_s):
+        # One raw track after another, in one place.
+        return seen(int(time_s), 600 + 10 * (time_s % 2), score=0.59) if time_s % 1 < 0.8 else None
+
+    def flash(time_s):
+        return seen(50, 900, score=0.5) if 2 <= time_s < 2.2 else None
+
+    refiner = Refiner(RefineSettings())
+    for frame in film([shadow, flash, walker([99], speed=60.0)], seconds=40):
+        assert all(each.raw_id != 50 for out in refiner.push(frame) for each in out.observations)
+    assert ids_of(refiner.flush()) == {1: [99]}
+    assert refiner.unsure == 1
 
 
 def test_what_becomes_sure_only_late_is_told_from_then_on():
