@@ -208,7 +208,7 @@ def _run_crowd(seconds: int, spent: _Spent) -> None:
     footage, settings = crowd_footage(), TrackSettings()
     scene = Scene(units="normalised", lines=(Line(name="middle", points=((0.5, 0.0), (0.5, 1.0))),))
     areas = areas_of(scene, *footage.track.upright_size, "crowd")
-    clock, tracker = CameraClock(settings.carry_over_s), make_tracker(settings, 25.0)
+    clock, tracker = CameraClock(settings.carry_over_s), make_tracker(settings)
     clock.begin(footage)
     refiner = Refiner(RefineSettings())
     log = MovementLog(MovementSettings(class_names=("person",), end_s=0.1))

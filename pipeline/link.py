@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.records import ROUNDING_S
+
 Float64s = NDArray[np.float64]
 Int64s = NDArray[np.int64]
 
@@ -88,7 +90,7 @@ def sure_links(
     kind, first_s, last_s, first_raw, last_raw, *cuts, first_box, last_box = columns_of
     follows_s, first_kept, last_kept = cuts
     gap_s = first_s[None] - last_s[:, None]
-    is_open = (gap_s > 0) & (gap_s <= within_s) & (kind[:, None] == kind)
+    is_open = (gap_s > 0) & (gap_s <= within_s + ROUNDING_S) & (kind[:, None] == kind)
     is_open &= first_s > since_s
     rows, columns = np.nonzero(is_open)
     is_near = _is_in_reach(last_box[rows], first_box[columns], gap_s[rows, columns])

@@ -183,7 +183,9 @@ class Refiner:
         """Forget what neither goes on nor is near enough to matter."""
         # What something follows does not go on, whatever the tracker says.
         lasts = {id(chain.pieces[-1]) for chain in self._chains}
-        since_s = self._looked_s[-1] - self._cut_gap_s() if self._looked_s else -math.inf
+        since_s = (
+            self._looked_s[-1] - self._cut_gap_s() - ROUNDING_S if self._looked_s else -math.inf
+        )
         self._open = {
             raw_id: piece
             for raw_id, piece in self._open.items()

@@ -192,7 +192,7 @@ class ByteTracker:
         A long stride is no jump: steps that are all alike are the footage's own.
         """
         step_s = max(time_s - previous_s, 0.0)
-        jump = step_s > self._settings.carry_over_s and step_s > 2 * self._step_s
+        jump = step_s > self._settings.carry_over_s + ROUNDING_S and step_s > 2 * self._step_s
         self._keep((self._is_recent(time_s) | (self._seen_s == previous_s)) & (not jump))
         self._motion.predict(step_s)
         self._step_s = step_s or self._step_s

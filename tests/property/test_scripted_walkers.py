@@ -81,7 +81,7 @@ def told(detections, *, rate_fps=RATE_FPS, tracker="bytetrack"):
     )
     settings, clock = TrackSettings(tracker=tracker), CameraClock(2.0)
     clock.begin(footage)
-    seer, refiner = make_tracker(settings, rate_fps), Refiner(RefineSettings())
+    seer, refiner = make_tracker(settings), Refiner(RefineSettings())
     log, areas = EventLog(("person",), 5.0), areas_of(SCENE, WIDTH, HEIGHT, "c")
     frames = [
         out

@@ -215,6 +215,20 @@ def test_what_stands_still_is_as_sure_as_its_best_look_and_what_is_left_out_is_c
     assert refiner.unsure == 1
 
 
+@pytest.mark.parametrize("rate_fps", [10, 20, 30])
+@pytest.mark.parametrize("base_s", [0.0, 2.0, 1234.5, 1e6 + 1 / 3])
+def test_the_least_length_of_a_track_is_the_same_whatever_the_clock(rate_fps, base_s):
+    def told(count):
+        frames = film(
+            [lambda t: seen(1, 300) if t < (count - 0.5) / rate_fps else None], 4, rate_fps
+        )
+        later = [replace(frame, time_s=frame.time_s + base_s) for frame in frames]
+        return bool(ids_of(refine(later)))
+
+    least = round(0.3 * rate_fps) + 1
+    assert (told(least - 1), told(least)) == (False, True)
+
+
 def test_what_becomes_sure_only_late_is_told_from_then_on():
     def shadow(time_s):
         return seen(1, 600, score=0.9 if time_s > 20 else 0.5)

@@ -57,6 +57,18 @@ def test_a_person_keeps_the_id_if_out_of_sight_for_no_longer_than_the_buffer(hid
     assert ids[-1] == [1 if same else 2]
 
 
+@pytest.mark.parametrize("rate_fps", [10, 20, 30])
+@pytest.mark.parametrize("base_s", [0.0, 7.0, 1234.5, 86400.0, 1e6 + 1 / 3])
+@pytest.mark.parametrize("digits", [3, 9])
+def test_who_is_out_of_sight_for_just_the_limit_keeps_the_id_whatever_the_clock(
+    rate_fps, base_s, digits
+):
+    tracker, lost = new_tracker(), range(20, 20 + rate_fps // 10 - 1)
+    times = [round(base_s + n / rate_fps, digits) for n in range(40)]
+    ids = [see(tracker, t, [person(300)] if n not in lost else []) for n, t in enumerate(times)]
+    assert {each for row in ids for each in row} == {1}
+
+
 def test_a_walking_person_is_found_again_where_the_walk_would_have_led():
     tracker = new_tracker(lost_after_s=1.2)
     for t in at_rate(0, 2):
