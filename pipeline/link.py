@@ -60,11 +60,14 @@ class LinkSettings:
     Attributes:
         least: Least log odds of a link.
         margin: By how much those of every rival must be less.
+        gone: By how much a second out of sight lessens the log odds: who does not come back soon has
+            gone, through a door, say.
         same_raw: What it adds to the log odds that the tracker gave both one id.
     """
 
     least: float
     margin: float
+    gone: float
     same_raw: float
 
 
@@ -100,7 +103,7 @@ def sure_links(
         is_same = last_raw[rows] == first_raw[columns]
         is_in_sight = is_same & (follows_s[columns] == last_s[rows])
         kept = np.maximum(np.minimum(last_kept[rows], first_kept[columns]), 0.0)
-        walk = odds(rows, columns)
+        walk = odds(rows, columns) - settings.gone * gap_s[rows, columns]
         walk = np.where(is_in_sight, np.maximum(walk, TURN) + np.minimum(kept, _MOST), walk)
         table[rows, columns] = walk + settings.same_raw * is_same
     together = (first_s[:, None] <= last_s) & (first_s <= last_s[:, None])

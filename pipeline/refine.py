@@ -39,6 +39,8 @@ STEP_S = 4.0
 # A track that is out of sight for longer, or hidden by more, may go on as another's.
 CUT_GAP_S = 0.15
 CUT_HIDDEN = 0.5
+# In half of `link_within_s` a share of 1 - 1/e of those who are out of sight in mid-picture is gone.
+GONE = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class RefineSettings:
         min_track_s: A track that is in sight for less is flicker.
         certain: And so is one that was never as sure as a box of this score is; see `looks`.
         smooth_s: Boxes are averaged over about so long; 0 leaves them as they are.
-        least_odds: Least log odds of a link.
+        least_odds: Least log odds of a link: a false join costs as much as ten splits.
         margin: By how much those of every rival must be less.
         same_raw_odds: What it adds to the log odds that the tracker gave both pieces one id.
     """
@@ -59,7 +61,7 @@ class RefineSettings:
     min_track_s: float = 0.3
     certain: float = 0.6
     smooth_s: float = 0.25
-    least_odds: float = 1.0
+    least_odds: float = 2.3
     margin: float = 1.0
     same_raw_odds: float = 3.0
 
@@ -98,6 +100,7 @@ class Refiner:
         link = LinkSettings(
             least=self._settings.least_odds,
             margin=self._settings.margin,
+            gone=GONE / max(self._settings.link_within_s, ROUNDING_S),
             same_raw=self._settings.same_raw_odds,
         )
         self._joiner = Joiner(self._settings.link_within_s, link)

@@ -123,6 +123,26 @@ def test_another_size_or_a_place_too_far_away_is_another_person():
         assert sorted(ids_of(refine(film([one, other]))).values()) == [[1], [2]]
 
 
+@pytest.mark.parametrize("gap_s", [0.5, 1.0, 1.5, 1.9])
+@pytest.mark.parametrize("speed", [75.0, 120.0])
+def test_who_comes_out_of_a_door_in_mid_picture_is_not_who_went_in(gap_s, speed):
+    def goes_in(time_s):
+        return seen(1, 600 + speed * (time_s - 4)) if time_s < 4 else None
+
+    def comes_out(time_s, *, way=1, height=HEIGHT):
+        x = 600 + way * speed * (time_s - 4 - gap_s)
+        return seen(2, x, height=height) if time_s >= 4 + gap_s else None
+
+    def back(time_s):
+        return comes_out(time_s, way=-1)
+
+    def smaller(time_s):
+        return comes_out(time_s, height=0.7 * HEIGHT)
+
+    for other in (back, smaller):
+        assert sorted(ids_of(refine(film([goes_in, other]))).values()) == [[1], [2]]
+
+
 def test_who_leaves_at_the_edge_of_the_picture_is_not_who_comes_there_next():
     def leaves(time_s):
         return seen(1, 1252 + 30 * (time_s - 3)) if time_s < 3 else None
