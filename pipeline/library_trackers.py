@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.records import ROUNDING_S
 from pipeline.track import UNTRACKED, Float32s, Int64s, TrackSettings
+from pipeline.weights import be_quiet
 
 # Module, tracker and track of each, in ultralytics.
 _KINDS = {
@@ -188,6 +189,7 @@ class _OfClass:
 
 def _make(settings: TrackSettings) -> tuple[Any, Any]:
     """Return the library's tracker, and the class of its tracks."""
+    be_quiet()
     from ultralytics.utils import YAML, IterableSimpleNamespace
     from ultralytics.utils.checks import check_yaml
 

@@ -1,6 +1,9 @@
 """Trackers of a library keep to our own rules: seconds, ids of their own, exact resume."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -48,6 +51,28 @@ def test_a_walk_at_a_variable_rate_is_one_track(name, steps_s):
     times = np.cumsum(np.tile(steps_s, 300 // len(steps_s)))
     ids = [see(tracker, t, person(100 + 100 * t)) for t in times.tolist()]
     assert ids[6:] == [[1]] * len(ids[6:])
+
+
+def test_a_library_is_kept_from_installing_and_from_writing_into_the_home(tmp_path):
+    code = (
+        "from pipeline.track import TrackSettings\n"
+        "from pipeline.trackers import make_tracker\n"
+        "import numpy as np\n"
+        "tracker = make_tracker(TrackSettings(tracker='ocsort'))\n"
+        "none = np.zeros((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int64)\n"
+        "tracker.update(0.0, *none)\n"
+        "from ultralytics.utils.checks import AUTOINSTALL\n"
+        "assert AUTOINSTALL is False\n"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("YOLO_")}
+    home, cache = tmp_path / "home", tmp_path / "cache"
+    home.mkdir()
+    env = {**kept, "HOME": str(home), "FOOTFALL_CACHE": str(cache), "XDG_CONFIG_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(home.rglob("*ltralytics*"))
 
 
 @pytest.mark.parametrize("name", LIBRARY)
