@@ -114,10 +114,10 @@ def _trackers_rows(clips: Sequence[Clip]) -> Iterator[str]:
     for name in TRACKER_NAMES:
         settings = TrackSettings(tracker=name)
         alone = [quality_of(clip, list(frames_of(clip, settings))) for clip in clips]
-        refined = [
+        whole = [
             quality_of(clip, refined(frames_of(clip, settings), RefineSettings())) for clip in clips
         ]
-        rows += [(f"{name}, alone", alone), (f"{name}, refined", refined)]
+        rows += [(f"{name}, alone", alone), (f"{name}, refined", whole)]
     yield from _table(clips, rows)
 
 
