@@ -114,10 +114,10 @@ def _trackers_rows(clips: Sequence[Clip]) -> Iterator[str]:
     for name in TRACKER_NAMES:
         settings = TrackSettings(tracker=name)
         alone = [quality_of(clip, list(frames_of(clip, settings))) for clip in clips]
-        refined = [
+        whole = [
             quality_of(clip, refined(frames_of(clip, settings), RefineSettings())) for clip in clips
         ]
-        rows += [(f"{name}, alone", alone), (f"{name}, refined", refined)]
+        rows += [(f"{name}, alone", alone), (f"{name}, refined", whole)]
     yield from _table(clips, rows)
 
 
@@ -208,7 +208,7 @@ def _run_crowd(seconds: int, spent: _Spent) -> None:
     footage, settings = crowd_footage(), TrackSettings()
     scene = Scene(units="normalised", lines=(Line(name="middle", points=((0.5, 0.0), (0.5, 1.0))),))
     areas = areas_of(scene, *footage.track.upright_size, "crowd")
-    clock, tracker = CameraClock(settings.carry_over_s), make_tracker(settings, 25.0)
+    clock, tracker = CameraClock(settings.carry_over_s), make_tracker(settings)
     clock.begin(footage)
     refiner = Refiner(RefineSettings())
     log = MovementLog(MovementSettings(class_names=("person",), end_s=0.1))

@@ -33,13 +33,15 @@ class RefinedTotals:
     cameras: int = 0
     raw_tracks: int = 0
     tracks: int = 0
+    unsure: int = 0
     events: int = 0
 
     def __str__(self) -> str:
         """Return a line for people."""
+        left_out = f"; {self.unsure} never sure enough left out" if self.unsure else ""
         return (
             f"Refined {self.raw_tracks} tracks of {self.cameras} camera(s) into {self.tracks}, "
-            f"with {self.events} events"
+            f"with {self.events} events{left_out}"
         )
 
 
@@ -51,6 +53,7 @@ def totals(refined: Iterable[Refined]) -> RefinedTotals:
             cameras=total.cameras + 1,
             raw_tracks=total.raw_tracks + one.raw_tracks,
             tracks=total.tracks + one.tracks,
+            unsure=total.unsure + one.unsure,
             events=total.events + one.events,
         )
     return total

@@ -76,7 +76,7 @@ def frames_of(clip: Clip, settings: TrackSettings, stride: int = 1) -> Iterator[
     """Yield the tracked frames of a clip, those that a stride leaves out among them."""
     clock = CameraClock(settings.carry_over_s)
     clock.begin(clip.footage)
-    tracker = make_tracker(settings, clip.footage.track.rate_fps)
+    tracker = make_tracker(settings)
     for detections in clip.detections:
         looked_at = _strided(detections, stride)
         found = {f.frame_index: f for f in tracked(tracker, clock, clip.footage, looked_at)}

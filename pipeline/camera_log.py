@@ -130,8 +130,7 @@ class CameraLog:
         self._number = parts[-1].last + 1 if parts else 0
         self._is_final = bool(parts) and parts[-1].is_final
         self._part: OpenPart | None = None
-        first = tail.footages[0]
-        self._tracker = make_tracker(settings.track, first.track.rate_fps)
+        self._tracker = make_tracker(settings.track)
         self._filler = Filler(settings.track.lost_after_s)
         self._movement = MovementLog(
             MovementSettings(class_names=settings.class_names, end_s=settings.track.lost_after_s)

@@ -4,13 +4,15 @@ pieces    a ───   b ──   c ────        chains may still be joi
 groups    [a ─────── b]  [c]           those that end before a decision are joined for good
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.link import LinkSettings, Stretch, sure_links
+from pipeline.looks import Look, add_look
 from pipeline.pieces import NEAR_S, End, Piece, ends_of, log_odds
 
 Float64s = NDArray[np.float64]
@@ -26,13 +28,13 @@ class Chain:
 
     Attributes:
         pieces: Oldest first; those that are long past are gone.
-        best: The highest score, of those that are gone too.
+        gone: The looks of those that are gone.
         track_id: None until it is told.
     """
 
     pieces: list[Piece]
     first_s: float
-    best: float = 0.0
+    gone: list[Look] = field(default_factory=list)
     track_id: int | None = None
 
     @property
@@ -42,10 +44,19 @@ class Chain:
 
     def forget_before(self, time_s: float) -> None:
         """Drop what is before `time_s`, but not the last box."""
-        self.best = max(self.best, *(piece.best for piece in self.pieces))
-        self.pieces = [p for p in self.pieces[:-1] if p.last_s >= time_s] + self.pieces[-1:]
+        kept = [p for p in self.pieces[:-1] if p.last_s >= time_s] + self.pieces[-1:]
+        for piece in self.pieces[: len(self.pieces) - len(kept)]:
+            for look in piece.looks:
+                add_look(self.gone, look)
+        self.pieces = kept
         for piece in self.pieces:
             piece.forget_before(time_s)
+
+    def looks(self) -> Iterator[Look]:
+        """Yield what is known of the scores of all its boxes."""
+        yield from self.gone
+        for piece in self.pieces:
+            yield from piece.looks
 
 
 class Joiner:
@@ -146,6 +157,9 @@ def _stretch(group: Sequence[Chain]) -> Stretch:
         last_s=last.last_s,
         first_raw=first.raw_id,
         last_raw=last.raw_id,
+        follows_s=math.nan if first.follows_s is None else first.follows_s,
+        first_kept=first.kept,
+        last_kept=last.kept,
         first_box=tuple(first.boxes[0].tolist()),
         last_box=tuple(last.boxes[-1].tolist()),
     )

@@ -15,10 +15,11 @@ from typing import Any
 
 from pipeline.areas import Areas
 from pipeline.moment import clock_time
-from pipeline.records import TrackedFrame
+from pipeline.records import FootageKey, TrackedFrame
 
 # Of an interval: so far a time may be off for being a float.
 _ROUNDING = 1e-6
+_FrameKey = tuple[FootageKey, int]
 
 
 @dataclass(slots=True)
@@ -55,6 +56,10 @@ class _Interval:
     tallies: dict[tuple[str, str], _Tally] = field(default_factory=dict)
 
 
+def _key(frame: TrackedFrame) -> _FrameKey:
+    return frame.footage.key, frame.frame_index
+
+
 class Counts:
     """The counts of one camera."""
 
@@ -62,8 +67,9 @@ class Counts:
         self._interval_s = interval_s
         # In the order of their time.
         self._intervals: dict[tuple[bool, int], _Interval] = {}
-        self._frames: deque[tuple[float, _Interval]] = deque()
-        self._of_time: dict[float, _Interval] = {}
+        # Two frames may have one time.
+        self._frames: deque[tuple[float, _FrameKey, _Interval]] = deque()
+        self._of_frame: dict[_FrameKey, _Interval] = {}
         self._newest: dict[bool, int] = {}
         self._steps: dict[str, list[tuple[float, int]]] = {}
         self._present: dict[str, int] = {}
@@ -76,8 +82,8 @@ class Counts:
         for kind, drawn in (("line", areas.lines), ("zone", areas.zones)):
             for each in drawn:
                 interval.tallies.setdefault((kind, each.name), _Tally())
-        self._frames.append((frame.time_s, interval))
-        self._of_time[frame.time_s] = interval
+        self._frames.append((frame.time_s, _key(frame), interval))
+        self._of_frame[_key(frame)] = interval
 
     def _of(self, frame: TrackedFrame) -> _Interval:
         moment = clock_time(frame)
@@ -97,7 +103,7 @@ class Counts:
 
     def note(self, kind: str, name: str, frame: TrackedFrame, *, is_in: bool) -> None:
         """Count one who crossed a line, or came to a zone or left it, in a frame that was taken."""
-        tally = self._of_time[frame.time_s].tallies.setdefault((kind, name), _Tally())
+        tally = self._of_frame[_key(frame)].tallies.setdefault((kind, name), _Tally())
         tally.came += is_in
         tally.went += not is_in
         if kind == "zone":
@@ -106,13 +112,13 @@ class Counts:
     def settle(self, until_s: float) -> None:
         """Take it that nothing more will be noted of frames before `until_s`."""
         while self._frames and self._frames[0][0] < until_s:
-            time_s, interval = self._frames.popleft()
-            del self._of_time[time_s]
+            time_s, frame, interval = self._frames.popleft()
+            del self._of_frame[frame]
             for (kind, name), tally in interval.tallies.items():
                 if kind == "zone":
                     tally.occupy(self._occupancy(name, time_s))
         is_over = until_s == math.inf
-        current = None if is_over else self._frames[0][1] if self._frames else self._latest()
+        current = None if is_over else self._frames[0][2] if self._frames else self._latest()
         for key, interval in list(self._intervals.items()):
             if interval is current:
                 return

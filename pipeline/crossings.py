@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.areas import Areas
 from pipeline.moment import Moment
+from pipeline.records import ROUNDING_S
 from pipeline.scene import Line
 
 # Nearer to a line than this share of the person's height, nobody has left it.
@@ -90,7 +91,7 @@ class Crossings:
             passage = self._pending.get((moment.track_id, line.name))
             if passage is None:
                 continue
-            since_s = moment.time_s - passage.moment.time_s
+            since_s = moment.time_s - passage.moment.time_s + ROUNDING_S
             is_away = since_s >= line.debounce_s and distance > MARGIN * moment.height_px
             if is_away or since_s > max(_LONGEST_S, line.debounce_s):
                 yield self._pending.pop((moment.track_id, line.name))

@@ -40,7 +40,7 @@ from pipeline.tables import REFINED_TABLES, Provenance
 
 log = logging.getLogger(__name__)
 # Of how tables are made of tables: what an older one made is made again.
-ALGORITHM = 1
+ALGORITHM = 2
 # Frames whose rows are made at once.
 _FRAMES_AT_ONCE = 256
 
@@ -138,11 +138,12 @@ def derive(
         sweep_refined(output, camera_id)
         return there
     generation = _Generation(output, camera_id, parts, settings)
-    for frames, is_end in _refined(generation.log, settings):
+    refiner = Refiner(settings.refine) if settings.refine else None
+    for frames, is_end in _refined(generation.log, refiner):
         generation.add(frames, is_end=is_end)
     if attempt_id:
         check_held(output, camera_id, attempt_id)
-    refined = generation.publish()
+    refined = generation.publish(unsure=refiner.unsure if refiner else 0)
     with writing(output):
         write_whole(ledger.folder / MANIFEST, _dump(refined))
     sweep_refined(output, camera_id)
@@ -169,10 +170,9 @@ def _made_of(parts: Sequence[Part], settings: DeriveSettings) -> str:
 
 
 def _refined(
-    log: OnlineLog, settings: DeriveSettings
+    log: OnlineLog, refiner: Refiner | None
 ) -> Iterator[tuple[Sequence[TrackedFrame], bool]]:
     """Yield stretches of refined frames, in order, each with whether every track ends behind it."""
-    refiner = Refiner(settings.refine) if settings.refine else None
     held: list[TrackedFrame] = []
     for online in log.frames():
         if online.is_cut:
@@ -251,7 +251,7 @@ class _Generation:
         for size, some in groupby(frames, key=lambda frame: frame.footage.track.upright_size):
             yield self._areas(*size), list(some)
 
-    def publish(self) -> Refined:
+    def publish(self, *, unsure: int) -> Refined:
         """Give the files their names, and return what the manifest is to say."""
         self._events.flush()
         self._write_ended(is_end=True)
@@ -263,6 +263,7 @@ class _Generation:
             frames=self._frames,
             raw_tracks=self._raw_tracks,
             tracks=self._tracks,
+            unsure=unsure,
             events=self._event_rows,
         )
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.identity import from_plain, to_plain
-from pipeline.records import Observation, TrackedFrame
+from pipeline.records import ROUNDING_S, Observation, TrackedFrame
 
 
 class Filler:
@@ -30,7 +30,7 @@ class Filler:
 
     def push(self, frame: TrackedFrame) -> Iterator[TrackedFrame]:
         """Take the next frame; yield those that cannot change any more, in order."""
-        while self._held and frame.time_s - self._held[0].time_s > self._horizon_s:
+        while self._held and frame.time_s - self._held[0].time_s > self._horizon_s + ROUNDING_S:
             yield self._held.popleft()
         self._held.append(frame)
         for seen in frame.observations:

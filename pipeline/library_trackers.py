@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.records import ROUNDING_S
 from pipeline.track import UNTRACKED, Float32s, Int64s, TrackSettings
+from pipeline.weights import be_quiet
 
 # Module, tracker and track of each, in ultralytics.
 _KINDS = {
@@ -26,6 +28,8 @@ _KINDS = {
 # More steps than that are not predicted one by one: nothing is known after them.
 _MOST_STEPS = 100
 _NEVER = 10**9
+# The middle one of so many steps is their unit.
+_RECENT_STEPS = 8
 
 
 class _Boxes:
@@ -51,15 +55,9 @@ class _Boxes:
 class LibraryTracker:
     """One of ultralytics' trackers for one camera; see `Tracker`."""
 
-    def __init__(self, settings: TrackSettings, rate_fps: float) -> None:
-        """Begin with no track.
-
-        Args:
-            settings: Which tracker, and its thresholds.
-            rate_fps: The camera's frame rate: the unit of the motion model's steps.
-        """
+    def __init__(self, settings: TrackSettings) -> None:
+        """Begin with no track."""
         self._settings = settings
-        self._usual_s = 1 / rate_fps if rate_fps > 0 else 0.04
         self._next_id = 1
         self.forget()
 
@@ -67,21 +65,22 @@ class LibraryTracker:
         """End all tracks; ids go on."""
         self._of_class: dict[int, _OfClass] = {}
         self._time_s: float | None = None
-        self._step_s = math.inf
+        self._steps_s: deque[float] = deque(maxlen=_RECENT_STEPS)
 
     def update(
         self, time_s: float, boxes: Float32s, confidence: Float32s, class_id: Int64s
     ) -> Int64s:
         """Take the next frame; see `Tracker.update`."""
+        steps = 1
         if self._time_s is not None:
             step_s = max(time_s - self._time_s, 0.0)
-            if step_s > self._settings.carry_over_s and step_s > 2 * self._step_s:
+            last_s = self._steps_s[-1] if self._steps_s else math.inf
+            if step_s > self._settings.carry_over_s + ROUNDING_S and step_s > 2 * last_s:
                 self.forget()
-            else:
-                # A stride's steps are all alike: the trackers' unit is the shortest of the last two.
-                self._usual_s = min(step_s, self._step_s) or self._usual_s
-            self._step_s = step_s or self._step_s
-        steps = 1 if self._time_s is None else (time_s - self._time_s) / self._usual_s
+            elif step_s:
+                self._steps_s.append(step_s)
+                # A stride's steps are all alike, and those of a variable rate are on the whole.
+                steps = round(step_s / float(np.median(self._steps_s)))
         self._time_s = time_s
         ids = np.full(len(boxes), UNTRACKED, np.int64)
         for kind in sorted({*self._of_class, *class_id.tolist()}):
@@ -89,7 +88,7 @@ class LibraryTracker:
                 self._of_class[kind] = _OfClass(self._settings)
             rows = np.flatnonzero(class_id == kind)
             found = _Boxes(boxes[rows], confidence[rows])
-            for row, track in self._of_class[kind].update(time_s, round(steps), found):
+            for row, track in self._of_class[kind].update(time_s, steps, found):
                 ids[rows[row]] = self._id_of(self._of_class[kind], track)
         return ids
 
@@ -103,16 +102,15 @@ class LibraryTracker:
         """Return all that makes it go on exactly; see `Tracker.state`."""
         return {
             "next_id": self._next_id,
-            "usual_s": self._usual_s,
             "time_s": self._time_s,
-            "step_s": self._step_s,
+            "steps_s": list(self._steps_s),
             "classes": {str(kind): each.state() for kind, each in self._of_class.items()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken; see `Tracker.restore`."""
-        self._next_id, self._usual_s = state["next_id"], state["usual_s"]
-        self._time_s, self._step_s = state["time_s"], state["step_s"]
+        self._next_id, self._time_s = state["next_id"], state["time_s"]
+        self._steps_s = deque(state["steps_s"], maxlen=_RECENT_STEPS)
         self._of_class = {}
         for kind, told in state["classes"].items():
             self._of_class[int(kind)] = _OfClass(self._settings)
@@ -154,7 +152,7 @@ class _OfClass:
         # One that was lost in the last frame is not lost for longer than a step.
         is_new = track.end_frame >= self._tracker.frame_id - 1
         lost_s = time_s - self._seen_s.get(track.track_id, -math.inf)
-        return is_new or lost_s <= self._settings.lost_after_s
+        return is_new or lost_s <= self._settings.lost_after_s + ROUNDING_S
 
     def state(self) -> dict[str, Any]:
         """Return the tracks and counters, as JSON takes them."""
@@ -191,6 +189,7 @@ class _OfClass:
 
 def _make(settings: TrackSettings) -> tuple[Any, Any]:
     """Return the library's tracker, and the class of its tracks."""
+    be_quiet()
     from ultralytics.utils import YAML, IterableSimpleNamespace
     from ultralytics.utils.checks import check_yaml
 

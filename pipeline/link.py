@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.records import ROUNDING_S
+
 Float64s = NDArray[np.float64]
 Int64s = NDArray[np.int64]
 
@@ -20,6 +22,9 @@ Int64s = NDArray[np.int64]
 NEAR, FASTEST = 0.5, 3.0
 # By how much a person's box may grow or shrink out of sight.
 LARGEST = 3.0
+# Who is in sight all the time may turn on the spot, against all that the walk before tells: 1 in 20.
+TURN = -3.0
+_MOST = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,9 @@ class Stretch:
     Attributes:
         first_raw: The tracker's id where it begins.
         last_raw: And where it ends.
+        follows_s: Where it was cut from another, which was in sight all the time: the other's end.
+        first_kept: Least log odds that the tracker has mixed up nobody where it begins.
+        last_kept: And where it ends.
         first_box: Corner to corner, in pixels.
         last_box: The same.
     """
@@ -38,6 +46,9 @@ class Stretch:
     last_s: float
     first_raw: int
     last_raw: int
+    follows_s: float
+    first_kept: float
+    last_kept: float
     first_box: tuple[float, ...]
     last_box: tuple[float, ...]
 
@@ -49,11 +60,14 @@ class LinkSettings:
     Attributes:
         least: Least log odds of a link.
         margin: By how much those of every rival must be less.
+        gone: By how much a second out of sight lessens the log odds: who does not come back soon has
+            gone, through a door, say.
         same_raw: What it adds to the log odds that the tracker gave both one id.
     """
 
     least: float
     margin: float
+    gone: float
     same_raw: float
 
 
@@ -76,9 +90,10 @@ def sure_links(
     if not stretches:
         return {}
     columns_of = (np.array(each) for each in zip(*map(_told, stretches), strict=True))
-    kind, first_s, last_s, first_raw, last_raw, first_box, last_box = columns_of
+    kind, first_s, last_s, first_raw, last_raw, *cuts, first_box, last_box = columns_of
+    follows_s, first_kept, last_kept = cuts
     gap_s = first_s[None] - last_s[:, None]
-    is_open = (gap_s > 0) & (gap_s <= within_s) & (kind[:, None] == kind)
+    is_open = (gap_s > 0) & (gap_s <= within_s + ROUNDING_S) & (kind[:, None] == kind)
     is_open &= first_s > since_s
     rows, columns = np.nonzero(is_open)
     is_near = _is_in_reach(last_box[rows], first_box[columns], gap_s[rows, columns])
@@ -86,7 +101,11 @@ def sure_links(
     table = np.full(gap_s.shape, -np.inf)
     if len(rows):
         is_same = last_raw[rows] == first_raw[columns]
-        table[rows, columns] = odds(rows, columns) + settings.same_raw * is_same
+        is_in_sight = is_same & (follows_s[columns] == last_s[rows])
+        kept = np.maximum(np.minimum(last_kept[rows], first_kept[columns]), 0.0)
+        walk = odds(rows, columns) - settings.gone * gap_s[rows, columns]
+        walk = np.where(is_in_sight, np.maximum(walk, TURN) + np.minimum(kept, _MOST), walk)
+        table[rows, columns] = walk + settings.same_raw * is_same
     together = (first_s[:, None] <= last_s) & (first_s <= last_s[:, None])
     np.fill_diagonal(together, val=False)
     sure = [

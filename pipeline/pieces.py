@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.looks import Look, add_look
+
 Float64s = NDArray[np.float64]
 Int64s = NDArray[np.int64]
 
@@ -59,19 +61,25 @@ class Piece:
     Attributes:
         raw_id: The tracker's id.
         is_meeting: Another hides the person by much, or is hidden.
+        follows_s: When the one was seen last that it was cut from, in sight all the time; else None.
+        kept: Least log odds, of all its looks, that the tracker has not mixed it up with another.
+        kept_now: The same, of the last look alone.
         times_s: Rising; what is long past may be gone.
         boxes: (4,) each, corner to corner in pixels.
-        best: The highest score of all its boxes.
+        looks: What is to be known of all its boxes' scores.
     """
 
     raw_id: int
     class_id: int
     is_meeting: bool
     first_s: float
+    follows_s: float | None = None
+    kept: float = np.inf
+    kept_now: float = np.inf
     times_s: list[float] = field(default_factory=list)
     boxes: list[Float64s] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
-    best: float = 0.0
+    looks: list[Look] = field(default_factory=list)
 
     @property
     def last_s(self) -> float:
@@ -83,7 +91,11 @@ class Piece:
         self.times_s.append(time_s)
         self.boxes.append(box)
         self.scores.append(score)
-        self.best = max(self.best, score)
+        add_look(self.looks, Look.of(box, score))
+
+    def weigh(self, kept: float) -> None:
+        """Take the log odds that the tracker was right to go on with it, one look more."""
+        self.kept, self.kept_now = min(self.kept, kept), kept
 
     def forget_before(self, time_s: float) -> None:
         """Drop the boxes before `time_s`, but not the last one."""

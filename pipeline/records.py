@@ -26,6 +26,10 @@ Int64s = NDArray[np.int64]
 Float64s = NDArray[np.float64]
 _USUAL_FPS = 25.0
 
+# The difference of two times may be off by so much: Matroska tells whole milliseconds, and a tenth of a
+# second is none as a float.
+ROUNDING_S = 0.002
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoTrack:

@@ -14,9 +14,10 @@ could rival it has been seen. So memory is bounded by `link_within_s`, whatever 
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise
+from itertools import compress, pairwise
+from operator import not_
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,10 @@ from pipeline.boxes import intersection_over_smaller
 from pipeline.chains import Chain, Joiner, settle
 from pipeline.errors import ConfigError
 from pipeline.link import LinkSettings
+from pipeline.looks import is_sure
+from pipeline.meeting import kept_odds
 from pipeline.pieces import NEAR_S, Piece
-from pipeline.records import Observation, TrackedFrame
+from pipeline.records import ROUNDING_S, Observation, TrackedFrame
 from pipeline.smooth import between, smoothed
 
 Float64s = NDArray[np.float64]
@@ -36,6 +39,8 @@ STEP_S = 4.0
 # A track that is out of sight for longer, or hidden by more, may go on as another's.
 CUT_GAP_S = 0.15
 CUT_HIDDEN = 0.5
+# In half of `link_within_s` a share of 1 - 1/e of those who are out of sight in mid-picture is gone.
+GONE = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +50,9 @@ class RefineSettings:
     Attributes:
         link_within_s: Longest time out of sight that a track is joined over.
         min_track_s: A track that is in sight for less is flicker.
-        certain: And so is one that never had a box of at least this score.
+        certain: And so is one that was never as sure as a box of this score is; see `looks`.
         smooth_s: Boxes are averaged over about so long; 0 leaves them as they are.
-        least_odds: Least log odds of a link.
+        least_odds: Least log odds of a link: a false join costs as much as ten splits.
         margin: By how much those of every rival must be less.
         same_raw_odds: What it adds to the log odds that the tracker gave both pieces one id.
     """
@@ -56,7 +61,7 @@ class RefineSettings:
     min_track_s: float = 0.3
     certain: float = 0.6
     smooth_s: float = 0.25
-    least_odds: float = 1.0
+    least_odds: float = 2.3
     margin: float = 1.0
     same_raw_odds: float = 3.0
 
@@ -68,9 +73,15 @@ class RefineSettings:
 
 
 class Refiner:
-    """Makes the tracks of one camera whole."""
+    """Makes the tracks of one camera whole.
+
+    Attributes:
+        unsure: Tracks that lasted long enough and are left out all the same: it was never certain
+            that they are people.
+    """
 
     def __init__(self, settings: RefineSettings) -> None:
+        self.unsure = 0
         self._settings = settings
         self._ahead_s = settings.link_within_s + NEAR_S
         # So far back a rival of a link may have ended, and a gap that is filled may have begun.
@@ -89,6 +100,7 @@ class Refiner:
         link = LinkSettings(
             least=self._settings.least_odds,
             margin=self._settings.margin,
+            gone=GONE / max(self._settings.link_within_s, ROUNDING_S),
             same_raw=self._settings.same_raw_odds,
         )
         self._joiner = Joiner(self._settings.link_within_s, link)
@@ -111,6 +123,7 @@ class Refiner:
     def flush(self) -> Iterator[TrackedFrame]:
         """Yield what is held back, and end all tracks; ids go on."""
         yield from self._decide(math.inf)
+        self._count_unsure(self._chains)
         self._forget()
 
     def _take(self, frame: TrackedFrame) -> None:
@@ -121,19 +134,37 @@ class Refiner:
         boxes = np.array([each.box for each in seen])
         hidden = intersection_over_smaller(boxes, boxes)
         np.fill_diagonal(hidden, 0.0)
-        gap_s = self._cut_gap_s()
+        since_s = frame.time_s - self._cut_gap_s() - ROUNDING_S
+        before = {raw_id: p for raw_id, p in self._open.items() if p.last_s >= since_s}
+        self._weigh(before, {each.track_id: each.box for each in seen}, frame.time_s)
         for each, is_meeting in zip(seen, (hidden.max(axis=1) > CUT_HIDDEN).tolist(), strict=True):
-            piece = self._open.get(each.track_id)
-            if (
-                piece is None
-                or frame.time_s - piece.last_s > gap_s
-                or piece.is_meeting != is_meeting
-            ):
+            piece = before.get(each.track_id)
+            if piece is None or piece.is_meeting != is_meeting:
+                cut = piece
                 piece = Piece(each.track_id, each.class_id, is_meeting, frame.time_s)
+                if cut is not None:
+                    piece.follows_s, piece.kept = cut.last_s, cut.kept_now
                 self._open[each.track_id] = piece
                 self._chains.append(Chain([piece], frame.time_s))
             assert each.confidence is not None
             piece.append(frame.time_s, each.box, each.confidence)
+
+    def _weigh(
+        self, before: Mapping[int, Piece], behind: Mapping[int, Float64s], time_s: float
+    ) -> None:
+        """Note how sure it is that those in sight are not mixed up in this step."""
+        both = [raw_id for raw_id in before if raw_id in behind]
+        if not both:
+            return
+        places, others = list(before), list(behind)
+        odds = kept_odds(
+            np.array([piece.boxes[-1] for piece in before.values()]),
+            np.array(list(behind.values())),
+            [(places.index(raw_id), others.index(raw_id)) for raw_id in both],
+            time_s - min(before[raw_id].last_s for raw_id in both),
+        )
+        for raw_id, kept in zip(both, odds.tolist(), strict=True):
+            before[raw_id].weigh(kept)
 
     def _cut_gap_s(self) -> float:
         """Return for how long a piece may be out of sight: steps that are all alike are no gap."""
@@ -155,20 +186,28 @@ class Refiner:
         """Forget what neither goes on nor is near enough to matter."""
         # What something follows does not go on, whatever the tracker says.
         lasts = {id(chain.pieces[-1]) for chain in self._chains}
-        since_s = self._looked_s[-1] - self._cut_gap_s() if self._looked_s else -math.inf
+        since_s = (
+            self._looked_s[-1] - self._cut_gap_s() - ROUNDING_S if self._looked_s else -math.inf
+        )
         self._open = {
             raw_id: piece
             for raw_id, piece in self._open.items()
             if id(piece) in lasts and piece.last_s >= since_s
         }
         going_on = {id(piece) for piece in self._open.values()}
-        self._chains = [
-            chain
+        is_kept = [
+            chain.last_s > until_s - self._ahead_s or id(chain.pieces[-1]) in going_on
             for chain in self._chains
-            if chain.last_s > until_s - self._ahead_s or id(chain.pieces[-1]) in going_on
         ]
+        self._count_unsure(list(compress(self._chains, map(not_, is_kept))))
+        self._chains = list(compress(self._chains, is_kept))
         for chain in self._chains:
             chain.forget_before(until_s - self._back_s)
+
+    def _count_unsure(self, ended: Iterable[Chain]) -> None:
+        self.unsure += sum(
+            chain.track_id is None and self._lasts(chain.first_s, chain.last_s) for chain in ended
+        )
 
     def _told(
         self, frames: Sequence[TrackedFrame], groups: Sequence[Sequence[Chain]]
@@ -189,8 +228,12 @@ class Refiner:
         first, settings = group[0], self._settings
         if first.track_id is not None:
             return True
-        best = max(max(chain.best, *(p.best for p in chain.pieces)) for chain in group)
-        return best >= settings.certain and group[-1].last_s - first.first_s >= settings.min_track_s
+        if not self._lasts(first.first_s, group[-1].last_s):
+            return False
+        return is_sure((look for chain in group for look in chain.looks()), settings.certain)
+
+    def _lasts(self, first_s: float, last_s: float) -> bool:
+        return last_s - first_s >= self._settings.min_track_s - ROUNDING_S
 
     def _tell(self, group: Sequence[Chain], frames: Sequence[TrackedFrame], at_s: Float64s) -> None:
         """Put a track into the frames that it is in."""

@@ -30,6 +30,7 @@ class Refined:
         files: Its tables.
         raw_tracks: Online tracks that it was made of.
         tracks: Its own.
+        unsure: Those left out for never being certain, however long they lasted.
         events: Rows of `events`.
     """
 
@@ -39,6 +40,7 @@ class Refined:
     frames: int = 0
     raw_tracks: int = 0
     tracks: int = 0
+    unsure: int = 0
     events: int = 0
 
 

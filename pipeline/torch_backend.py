@@ -1,6 +1,5 @@
 """YOLO through torch: on CUDA, or on a CPU for comparison."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,14 +8,14 @@ from numpy.typing import NDArray
 
 from pipeline.backend import MAX_DETECTIONS, Boxes, DetectSettings, wanted_mask
 from pipeline.errors import ConfigError
+from pipeline.weights import be_quiet
 
 
 class TorchBackend:
     """YOLO through torch: half precision and channels-last on CUDA, nothing per frame in Python."""
 
     def __init__(self, settings: DetectSettings) -> None:
-        os.environ.setdefault("YOLO_AUTOINSTALL", "False")
-        os.environ.setdefault("YOLO_VERBOSE", "False")
+        be_quiet()
         import torch
         import torchvision
         from ultralytics import YOLO

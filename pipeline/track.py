@@ -1,8 +1,8 @@
 """Follow people through a camera's footage: boxes in, track ids out.
 
 ByteTrack (Zhang et al. 2022, arXiv 2110.06864): strong boxes are matched first, weak ones then get a
-chance to continue a track. Motion is a Kalman filter as in SORT and DeepSORT (Bewley et al. 2016,
-Wojke et al. 2017), but over time, not over frames: a skipped frame or a variable rate is a longer step.
+chance to continue a track. All is over time, not over frames: a skipped frame or a variable rate is a
+longer step, after which a walker of unknown pace may be farther.
 
 A tracker belongs to one camera, and all its state lives in the instance. What its tracks amount to
 is for `refine` and `movement`.
@@ -10,13 +10,15 @@ is for `refine` and `movement`.
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.boxes import assign, intersection_over_union
 from pipeline.errors import ConfigError
+from pipeline.motion import Motion, first_steps, measure
+from pipeline.records import ROUNDING_S
 
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
@@ -97,99 +99,22 @@ class Tracker(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class _Motion:
-    """Kalman filters of n boxes: centre x, centre y, aspect, height, each with its velocity.
-
-    Noise is independent for each of the four, so each is a filter of two states, and all 4n are
-    computed at once. Velocities are per frame interval of the camera.
-    """
-
-    mean: Float64s  # (n, 4)
-    velocity: Float64s  # (n, 4)
-    var: Float64s  # (n, 4), of the mean
-    cov: Float64s  # (n, 4), of mean and velocity
-    velocity_var: Float64s  # (n, 4)
-
-    @classmethod
-    def start(cls, measured: Float64s) -> Self:
-        """Begin filters at (n, 4) measurements, at rest."""
-        position, velocity = _process_noise(measured[:, 3])
-        # DeepSORT's starting uncertainty: twice and ten times the process noise.
-        factor = np.array([2.0, 2.0, 1.0, 2.0])
-        return cls(
-            measured.copy(),
-            np.zeros_like(measured),
-            (factor * position) ** 2,
-            np.zeros_like(measured),
-            (np.array([10.0, 10.0, 1.0, 10.0]) * velocity) ** 2,
-        )
-
-    def predict(self, intervals: float) -> None:
-        """Move on by a number of frame intervals."""
-        position, velocity = _process_noise(self.mean[:, 3])
-        self.mean = self.mean + intervals * self.velocity
-        self.var = self.var + intervals * (2 * self.cov + intervals * self.velocity_var)
-        self.var += intervals * position**2
-        self.cov = self.cov + intervals * self.velocity_var
-        self.velocity_var = self.velocity_var + intervals * velocity**2
-
-    def correct(self, rows: Int64s, measured: Float64s) -> None:
-        """Take (k, 4) measurements of the filters `rows`."""
-        noise = measured[:, 3:4] / 20 * np.array([1.0, 1.0, 0.0, 1.0])
-        noise[:, 2] = 0.1
-        total = self.var[rows] + noise**2
-        gain, velocity_gain = self.var[rows] / total, self.cov[rows] / total
-        error = measured - self.mean[rows]
-        self.mean[rows] += gain * error
-        self.velocity[rows] += velocity_gain * error
-        self.velocity_var[rows] -= velocity_gain * self.cov[rows]
-        self.cov[rows] *= 1 - gain
-        self.var[rows] *= 1 - gain
-
-    def boxes(self) -> Float64s:
-        """Return (n, 4) boxes, corner to corner."""
-        width = self.mean[:, 2] * self.mean[:, 3]
-        half = np.stack([width, self.mean[:, 3]], axis=1) / 2
-        return np.hstack([self.mean[:, :2] - half, self.mean[:, :2] + half])
-
-
-def _process_noise(height: Float64s) -> tuple[Float64s, Float64s]:
-    """Return the deviations (n, 4) of position and velocity for a frame interval (DeepSORT's)."""
-    size = np.repeat(np.maximum(height, 1.0)[:, None], 4, axis=1)
-    position, velocity = size / 20, size / 160
-    position[:, 2], velocity[:, 2] = 1e-2, 1e-5
-    return position, velocity
-
-
-def _measure(boxes: Float32s) -> Float64s:
-    """Return (n, 4) centre x, centre y, aspect and height of boxes."""
-    size = np.maximum((boxes[:, 2:] - boxes[:, :2]).astype(np.float64), 1e-3)
-    centre = boxes[:, :2] + size / 2
-    return np.column_stack([centre, size[:, 0] / size[:, 1], size[:, 1]])
-
-
 class ByteTracker:
     """ByteTrack for one camera."""
 
-    def __init__(self, settings: TrackSettings, rate_fps: float) -> None:
-        """Begin with no track.
-
-        Args:
-            settings: Thresholds.
-            rate_fps: The camera's frame rate: the unit of the motion model's steps.
-        """
+    def __init__(self, settings: TrackSettings) -> None:
+        """Begin with no track."""
         self._settings = settings
-        self._rate_fps = rate_fps if rate_fps > 0 else 25.0
         self._next_id = 1
         self.forget()
 
     def forget(self) -> None:
         """End all tracks; ids go on."""
-        self._motion = _Motion.start(np.zeros((0, 4)))
+        self._motion = Motion.start(np.zeros((0, 4)))
         self._ids = np.zeros(0, np.int64)  # UNTRACKED until the second box
         self._class = np.zeros(0, np.int64)
         self._seen_s = np.zeros(0)
+        self._is_new = np.zeros(0, np.bool)  # Seen once: nothing is known of the velocity.
         self._time_s: float | None = None
         self._step_s = math.inf
 
@@ -197,27 +122,26 @@ class ByteTracker:
         """Return all that makes it go on exactly; see `Tracker.state`."""
         motion = {f.name: getattr(self._motion, f.name).tolist() for f in fields(self._motion)}
         return {
-            "rate_fps": self._rate_fps,
             "next_id": self._next_id,
             "motion": motion,
             "ids": self._ids.tolist(),
             "class": self._class.tolist(),
             "seen_s": self._seen_s.tolist(),
+            "is_new": self._is_new.tolist(),
             "time_s": self._time_s,
             "step_s": self._step_s,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken; see `Tracker.restore`."""
-        # The rate of the camera's first footage, whatever it is that the tracker goes on with.
-        self._rate_fps = state["rate_fps"]
         self._next_id = state["next_id"]
-        self._motion = _Motion(
+        self._motion = Motion(
             **{name: np.array(rows, float).reshape(-1, 4) for name, rows in state["motion"].items()}
         )
         self._ids = np.array(state["ids"], np.int64)
         self._class = np.array(state["class"], np.int64)
         self._seen_s = np.array(state["seen_s"], float)
+        self._is_new = np.array(state["is_new"], np.bool)
         self._time_s, self._step_s = state["time_s"], state["step_s"]
 
     def update(
@@ -268,25 +192,38 @@ class ByteTracker:
         A long stride is no jump: steps that are all alike are the footage's own.
         """
         step_s = max(time_s - previous_s, 0.0)
-        jump = step_s > self._settings.carry_over_s and step_s > 2 * self._step_s
-        recent = time_s - self._seen_s <= self._settings.lost_after_s
-        self._keep((recent | (self._seen_s == previous_s)) & (not jump))
-        self._motion.predict(step_s * self._rate_fps)
+        jump = step_s > self._settings.carry_over_s + ROUNDING_S and step_s > 2 * self._step_s
+        self._keep((self._is_recent(time_s) | (self._seen_s == previous_s)) & (not jump))
+        self._motion.predict(step_s)
         self._step_s = step_s or self._step_s
         return jump
+
+    def _is_recent(self, time_s: float) -> Bools:
+        return time_s - self._seen_s <= self._settings.lost_after_s + ROUNDING_S
 
     def _cost(
         self, rows: Int64s, boxes: Float32s, confidence: Float32s | None, class_id: Int64s
     ) -> Float64s:
-        overlap = intersection_over_union(self._motion.boxes()[rows], boxes)
+        overlap = self._overlap(rows, boxes)
         if confidence is not None:
             overlap = overlap * confidence[None]
         overlap[self._class[rows][:, None] != class_id[None]] = -1
         return 1 - overlap
 
+    def _overlap(self, rows: Int64s, boxes: Float32s) -> Float64s:
+        """Return the (n, m) overlaps of tracks with boxes: of new ones, where a step leads them."""
+        there = self._motion.boxes()[rows]
+        overlap = intersection_over_union(there, boxes)
+        assert self._time_s is not None
+        for i in np.flatnonzero(self._is_new[rows]).tolist():
+            step = first_steps(there[i], boxes, self._time_s - self._seen_s[rows[i]])
+            overlap[i] = intersection_over_union(there[i : i + 1], boxes - np.tile(step, 2))[0]
+        return overlap
+
     def _continue(self, rows: Int64s, time_s: float, boxes: Float32s) -> None:
-        self._motion.correct(rows, _measure(boxes))
+        self._motion.correct(rows, measure(boxes))
         self._seen_s[rows] = time_s
+        self._is_new[rows] = False
         for row in rows[self._ids[rows] == UNTRACKED]:
             self._ids[row] = self._take_id()
 
@@ -296,24 +233,20 @@ class ByteTracker:
 
     def _end_lost(self, time_s: float, matched: Bools) -> None:
         """Drop tracks out of sight for too long, and new ones that did not show a second time."""
-        recent = time_s - self._seen_s <= self._settings.lost_after_s
-        self._keep((self._ids != UNTRACKED) & recent | matched)
+        self._keep((self._ids != UNTRACKED) & self._is_recent(time_s) | matched)
         # A person who is out of sight does not keep growing.
         self._motion.velocity[self._seen_s < time_s, 3] = 0.0
 
     def _keep(self, kept: Bools) -> None:
-        motion = self._motion
-        self._motion = _Motion(*(getattr(motion, field.name)[kept] for field in fields(motion)))
+        self._motion = self._motion.keep(kept)
         self._ids, self._class = self._ids[kept], self._class[kept]
-        self._seen_s = self._seen_s[kept]
+        self._seen_s, self._is_new = self._seen_s[kept], self._is_new[kept]
 
     def _begin(self, time_s: float, boxes: Float32s, class_id: Int64s, *, confirm: bool) -> Int64s:
         ids = np.array([self._take_id() if confirm else UNTRACKED for _ in boxes], np.int64)
-        born, motion = _Motion.start(_measure(boxes)), self._motion
-        self._motion = _Motion(
-            *(np.vstack([getattr(motion, f.name), getattr(born, f.name)]) for f in fields(motion))
-        )
+        self._motion = self._motion.join(Motion.start(measure(boxes)))
         self._ids = np.concatenate([self._ids, ids])
         self._class = np.concatenate([self._class, class_id])
         self._seen_s = np.concatenate([self._seen_s, np.full(len(boxes), time_s)])
+        self._is_new = np.concatenate([self._is_new, np.ones(len(boxes), np.bool)])
         return ids

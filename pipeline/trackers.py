@@ -10,10 +10,9 @@ from pipeline.records import Detections, Footage, Observation, TrackedFrame
 from pipeline.track import UNTRACKED, ByteTracker, Tracker, TrackSettings
 
 
-def make_tracker(settings: TrackSettings, rate_fps: float) -> Tracker:
-    """Return the tracker that the settings name, for one camera of this frame rate."""
-    kind = ByteTracker if settings.tracker == "bytetrack" else LibraryTracker
-    return kind(settings, rate_fps)
+def make_tracker(settings: TrackSettings) -> Tracker:
+    """Return the tracker that the settings name, for one camera."""
+    return ByteTracker(settings) if settings.tracker == "bytetrack" else LibraryTracker(settings)
 
 
 def tracked(

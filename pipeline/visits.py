@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipeline.moment import Moment
+from pipeline.records import ROUNDING_S
 from pipeline.scene import Zone
 
 
@@ -41,7 +42,7 @@ class Visit:
     @property
     def is_long_enough(self) -> bool:
         """Whether it is a visit at all."""
-        return self.dwell_s >= self.zone.min_dwell_s
+        return self.dwell_s >= self.zone.min_dwell_s - ROUNDING_S
 
 
 class Visits:
@@ -73,7 +74,8 @@ class Visits:
         was_told = before is not None and before.is_long_enough
         if now.is_long_enough and not was_told:
             yield now
-        if now.exit is not None and moment.time_s - now.exit.time_s >= now.zone.debounce_s:
+        away_s = 0.0 if now.exit is None else moment.time_s - now.exit.time_s
+        if now.exit is not None and away_s >= now.zone.debounce_s - ROUNDING_S:
             del visits[now.zone.name]
             if now.is_long_enough:
                 yield replace(now, is_over=True)

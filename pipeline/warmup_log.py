@@ -16,7 +16,7 @@ _TABLES = ("detections", "movements", "tracks")
 
 def warm_up_log(settings: LogSettings) -> None:
     """Track two frames and write a part of one row a table, to a folder that is thrown away."""
-    tracker = make_tracker(settings.track, _RATE_FPS)
+    tracker = make_tracker(settings.track)
     boxes = np.array([[10, 10, 50, 90], [60, 10, 90, 90]], np.float32)
     for number in range(2):
         confidence = np.array([0.9, 0.8], np.float32)

@@ -38,6 +38,8 @@ KNOWN = {
 }
 
 
+# What ultralytics reads when it is imported.
+_QUIET = {"YOLO_AUTOINSTALL": "False", "YOLO_VERBOSE": "False"}
 # The last is the mark that the others are whole.
 _CONVERTED = ("model.bin", "model.xml", "names.json")
 
@@ -110,6 +112,16 @@ def _in_cache(*names: str) -> Path:
     """Return where something lies in a cache; if in none, where it would lie in the best."""
     places = [folder.joinpath(*names) for folder in _caches()]
     return next((place for place in places if place.exists()), places[0])
+
+
+def be_quiet() -> None:
+    """Keep ultralytics, once it is imported, from installing, printing, and writing beside our cache.
+
+    What is set in the environment already stays.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_folder()))
 
 
 def find_weights(model: str, *, trust: bool = False) -> Weights:
@@ -261,12 +273,7 @@ def _convert(weights: Weights, folder: Path) -> None:
             [sys.executable, "-P", str(script), weights.path, scratch],
             capture_output=True,
             text=True,
-            env={
-                **os.environ,
-                "YOLO_AUTOINSTALL": "False",
-                "YOLO_VERBOSE": "False",
-                "YOLO_CONFIG_DIR": scratch,
-            },
+            env={**os.environ, **_QUIET, "YOLO_CONFIG_DIR": scratch},
             check=False,
         )
         if done.returncode:

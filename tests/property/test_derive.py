@@ -30,9 +30,9 @@ SCENE = Scene(
     lines=(Line(name="gate", points=((400.0, 0.0), (400.0, 700.0))),),
     zones=(Zone(name="floor", polygon=((0.0, 0.0), (1280.0, 0.0), (1280.0, 720.0), (0.0, 720.0))),),
 )
-# The small archive's people flicker: what is sure there is less than elsewhere.
+# The small archive's people flicker: what counts as sure there is less than elsewhere.
 SETTINGS = DeriveSettings(
-    refine=RefineSettings(min_track_s=0.0, certain=0.0), scene=SCENE, end_s=1.2
+    refine=RefineSettings(min_track_s=0.0, certain=0.0, least_odds=0.0), scene=SCENE, end_s=1.2
 )
 TABLES = ("movements", "tracks", "events", "counts")
 
@@ -73,6 +73,14 @@ def test_every_box_that_was_tracked_is_in_a_refined_track_that_names_its_own(pla
     ids = sorted(row["track_id"] for row in tables["tracks"])
     assert ids == list(range(1, len(ids) + 1))
     assert len(ids) < len({row["track_id"] for row in online})
+
+
+def test_how_many_were_never_sure_is_in_the_manifest(tmp_path):
+    archive.run(tmp_path, RECORDINGS[:1])
+    doubtful = replace(SETTINGS, refine=RefineSettings(min_track_s=0.0, certain=1.0))
+    refined = derive(tmp_path, "door", doubtful)
+    assert (refined.tracks, refined.unsure > 0) == (0, True)
+    assert read_refined(tmp_path, "door").unsure == refined.unsure
 
 
 def test_events_and_counts_tell_of_the_same(plain):

@@ -4,6 +4,7 @@ The whole way behind detection: tracker, refining, events and counts.
 """
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def told(detections, *, rate_fps=RATE_FPS, tracker="bytetrack"):
     )
     settings, clock = TrackSettings(tracker=tracker), CameraClock(2.0)
     clock.begin(footage)
-    seer, refiner = make_tracker(settings, rate_fps), Refiner(RefineSettings())
+    seer, refiner = make_tracker(settings), Refiner(RefineSettings())
     log, areas = EventLog(("person",), 5.0), areas_of(SCENE, WIDTH, HEIGHT, "c")
     frames = [
         out
@@ -150,6 +151,16 @@ def test_a_half_and_a_third_of_the_rate_tell_the_same(name, rate_fps):
         film(walkers, 24.0, rate_fps=rate_fps, hidden=hidden), rate_fps=rate_fps
     )
     assert (crossings(events), tracks) == (Counter({"in": came, "out": went}), people)
+
+
+@pytest.mark.parametrize("rate_fps", [25.0, 7.5, 6.25, 5.0])
+@pytest.mark.parametrize("heights_s", [0.5, 0.8, 1.2])
+def test_who_comes_in_later_is_told_at_every_rate_that_a_stride_may_leave(rate_fps, heights_s):
+    walker = way((2, 200), (2 + 800 / (TALL * heights_s), 1000))
+    seen = film([(walker, 500.0)], 3 + 800 / (TALL * heights_s), rate_fps=rate_fps)
+    sparse = (replace(each, confidence=each.confidence * 0 + 0.65) for each in seen)
+    events, _, tracks = told(sparse, rate_fps=rate_fps)
+    assert (crossings(events), tracks) == (Counter({"in": 1}), 1)
 
 
 @pytest.mark.parametrize("tracker", TRACKER_NAMES)

@@ -46,14 +46,14 @@ def updates(tracker, frames):
 
 @EACH
 @given(SEEDS, CUTS, st.booleans())
-def test_a_tracker_goes_on_exactly_whatever_it_was_made_for(seed, share, forgets):
+def test_a_tracker_goes_on_exactly(seed, share, forgets):
     before, after = cut(scene(seed), share)
-    tracker = ByteTracker(TrackSettings(), 25.0)
+    tracker = ByteTracker(TrackSettings())
     updates(tracker, before)
     if forgets:
         tracker.forget()
     state = a.as_json(tracker.state())
-    again = ByteTracker(TrackSettings(), 12.5)
+    again = ByteTracker(TrackSettings())
     again.restore(state)
     assert a.as_json(again.state()) == state
     assert updates(again, after) == updates(tracker, after)
@@ -62,7 +62,7 @@ def test_a_tracker_goes_on_exactly_whatever_it_was_made_for(seed, share, forgets
 
 def tracked(seed):
     """Return the frames of a scene as tracks, in two recordings of which one follows the other."""
-    tracker, frames = ByteTracker(TrackSettings(), 25.0), []
+    tracker, frames = ByteTracker(TrackSettings()), []
     for number, (time_s, boxes, scores, kinds) in enumerate(scene(seed)):
         ids = tracker.update(time_s, boxes, scores, kinds)
         seen = [
@@ -157,7 +157,7 @@ def test_a_camera_clock_goes_on_exactly(seed, share):
 
 
 def test_a_state_is_plain_json_even_before_the_first_frame():
-    tracker, clock = ByteTracker(TrackSettings(), 25.0), CameraClock(2.0)
+    tracker, clock = ByteTracker(TrackSettings()), CameraClock(2.0)
     for step in (tracker, clock, Filler(1.2)):
         assert a.as_json(step.state()) == step.state()
     assert FOOTAGES[1].start_time - FOOTAGES[0].start_time == timedelta(seconds=20)

@@ -1,6 +1,9 @@
 """Trackers of a library keep to our own rules: seconds, ids of their own, exact resume."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,8 +15,8 @@ RATE_FPS = 25.0
 LIBRARY = [name for name in TRACKER_NAMES if name != "bytetrack"]
 
 
-def new_tracker(name, rate_fps=RATE_FPS, **changes):
-    return make_tracker(TrackSettings(tracker=name, **changes), rate_fps)
+def new_tracker(name, **changes):
+    return make_tracker(TrackSettings(tracker=name, **changes))
 
 
 def see(tracker, time_s, *people):
@@ -37,8 +40,39 @@ def walk(tracker, begin_s, seconds, rate_fps=RATE_FPS):
 @pytest.mark.parametrize("name", TRACKER_NAMES)
 @pytest.mark.parametrize("rate_fps", [5.0, 25.0])
 def test_two_who_walk_apart_keep_their_ids(name, rate_fps):
-    seen = walk(new_tracker(name, rate_fps), 0.0, 3.0, rate_fps)
+    seen = walk(new_tracker(name), 0.0, 3.0, rate_fps)
     assert seen[4:] == [[1, 2]] * len(seen[4:])
+
+
+@pytest.mark.parametrize("name", TRACKER_NAMES)
+@pytest.mark.parametrize("steps_s", [(0.001, 0.079), (0.002, 0.06, 0.078, 0.02)])
+def test_a_walk_at_a_variable_rate_is_one_track(name, steps_s):
+    tracker = new_tracker(name)
+    times = np.cumsum(np.tile(steps_s, 300 // len(steps_s)))
+    ids = [see(tracker, t, person(100 + 100 * t)) for t in times.tolist()]
+    assert ids[6:] == [[1]] * len(ids[6:])
+
+
+def test_a_library_is_kept_from_installing_and_from_writing_into_the_home(tmp_path):
+    code = (
+        "from pipeline.track import TrackSettings\n"
+        "from pipeline.trackers import make_tracker\n"
+        "import numpy as np\n"
+        "tracker = make_tracker(TrackSettings(tracker='ocsort'))\n"
+        "none = np.zeros((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int64)\n"
+        "tracker.update(0.0, *none)\n"
+        "from ultralytics.utils.checks import AUTOINSTALL\n"
+        "assert AUTOINSTALL is False\n"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("YOLO_")}
+    home, cache = tmp_path / "home", tmp_path / "cache"
+    home.mkdir()
+    env = {**kept, "HOME": str(home), "FOOTFALL_CACHE": str(cache), "XDG_CONFIG_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(home.rglob("*ltralytics*"))
 
 
 @pytest.mark.parametrize("name", LIBRARY)
@@ -56,7 +90,7 @@ def test_classes_are_never_mixed(name):
 @pytest.mark.parametrize(("hidden_s", "same"), [(0.6, True), (2.0, False)])
 @pytest.mark.parametrize("rate_fps", [10.0, 25.0])
 def test_a_lost_track_ends_by_the_clock_whatever_the_rate(name, hidden_s, same, rate_fps):
-    tracker = new_tracker(name, rate_fps, lost_after_s=1.0, carry_over_s=10.0)
+    tracker = new_tracker(name, lost_after_s=1.0, carry_over_s=10.0)
 
     def stand(begin_s, seconds):
         times = [begin_s + n / rate_fps for n in range(round(seconds * rate_fps))]

@@ -123,6 +123,26 @@ def test_another_size_or_a_place_too_far_away_is_another_person():
         assert sorted(ids_of(refine(film([one, other]))).values()) == [[1], [2]]
 
 
+@pytest.mark.parametrize("gap_s", [0.5, 1.0, 1.5, 1.9])
+@pytest.mark.parametrize("speed", [75.0, 120.0])
+def test_who_comes_out_of_a_door_in_mid_picture_is_not_who_went_in(gap_s, speed):
+    def goes_in(time_s):
+        return seen(1, 600 + speed * (time_s - 4)) if time_s < 4 else None
+
+    def comes_out(time_s, *, way=1, height=HEIGHT):
+        x = 600 + way * speed * (time_s - 4 - gap_s)
+        return seen(2, x, height=height) if time_s >= 4 + gap_s else None
+
+    def back(time_s):
+        return comes_out(time_s, way=-1)
+
+    def smaller(time_s):
+        return comes_out(time_s, height=0.7 * HEIGHT)
+
+    for other in (back, smaller):
+        assert sorted(ids_of(refine(film([goes_in, other]))).values()) == [[1], [2]]
+
+
 def test_who_leaves_at_the_edge_of_the_picture_is_not_who_comes_there_next():
     def leaves(time_s):
         return seen(1, 1252 + 30 * (time_s - 3)) if time_s < 3 else None
@@ -151,6 +171,26 @@ def test_ids_that_the_tracker_swapped_where_two_met_are_put_right():
     assert all((way > 0).all() or (way < 0).all() for way in ways)
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("apart", [20, 30])
+@pytest.mark.parametrize("lower", [0, 10, 40])
+def test_two_who_meet_and_turn_back_are_not_mixed_up_where_the_tracker_was_not(seed, apart, lower):
+    random = np.random.default_rng(seed)
+
+    def person(raw_id, side, y):
+        def at(time_s):
+            x = 600 + side * (apart / 2 + 90 * abs(time_s - 4))
+            found = seen(raw_id, x, y)
+            return replace(found, box=found.box + random.normal(scale=0.02 * HEIGHT, size=4))
+
+        return at
+
+    raw = ids_of(refine(film([person(1, -1, 400), person(2, 1, 400 + lower)])))
+    assert all(len(each) == 1 for each in raw.values())
+    # Where they come no nearer than a step's doubt, nobody is torn either.
+    assert apart < 30 or sorted(raw.values()) == [[1], [2]]
+
+
 def test_flicker_is_dropped_and_so_is_what_was_never_sure():
     def person(time_s):
         return seen(1, 300 + 50 * time_s)
@@ -164,6 +204,49 @@ def test_flicker_is_dropped_and_so_is_what_was_never_sure():
     frames = film([person, flash, shadow])
     assert ids_of(refine(frames)) == {1: [1]}
     assert len(ids_of(refine(frames, min_track_s=0.1, certain=0.3))) == 3
+
+
+@pytest.mark.parametrize(("score", "is_told"), [(0.59, True), (0.55, True), (0.45, False)])
+def test_a_long_walk_that_is_never_seen_clearly_is_told_from_its_beginning(score, is_told):
+    frames = refine(film([walker([1], speed=60.0, score=score)], seconds=15))
+    assert [len(frame.observations) for frame in frames] == [1 * is_told] * len(frames)
+
+
+def test_who_walks_at_a_doubtful_score_and_comes_near_later_is_told_whole():
+    def nearing(time_s):
+        return seen(1, 200 + 60 * time_s, score=0.55 if time_s < 10 else 0.65)
+
+    frames = refine(film([nearing], seconds=15))
+    assert all(frame.observations for frame in frames)
+
+
+def test_what_stands_still_is_as_sure_as_its_best_look_and_what_is_left_out_is_counted():
+    def shadow(time_s):
+        # One raw track after another, in one place.
+        return seen(int(time_s), 600 + 10 * (time_s % 2), score=0.59) if time_s % 1 < 0.8 else None
+
+    def flash(time_s):
+        return seen(50, 900, score=0.5) if 2 <= time_s < 2.2 else None
+
+    refiner = Refiner(RefineSettings())
+    for frame in film([shadow, flash, walker([99], speed=60.0)], seconds=40):
+        assert all(each.raw_id != 50 for out in refiner.push(frame) for each in out.observations)
+    assert ids_of(refiner.flush()) == {1: [99]}
+    assert refiner.unsure == 1
+
+
+@pytest.mark.parametrize("rate_fps", [10, 20, 30])
+@pytest.mark.parametrize("base_s", [0.0, 2.0, 1234.5, 1e6 + 1 / 3])
+def test_the_least_length_of_a_track_is_the_same_whatever_the_clock(rate_fps, base_s):
+    def told(count):
+        frames = film(
+            [lambda t: seen(1, 300) if t < (count - 0.5) / rate_fps else None], 4, rate_fps
+        )
+        later = [replace(frame, time_s=frame.time_s + base_s) for frame in frames]
+        return bool(ids_of(refine(later)))
+
+    least = round(0.3 * rate_fps) + 1
+    assert (told(least - 1), told(least)) == (False, True)
 
 
 def test_what_becomes_sure_only_late_is_told_from_then_on():

@@ -30,7 +30,7 @@ def at_rate(begin_s, end_s):
 
 
 def new_tracker(**changes):
-    return ByteTracker(TrackSettings(**changes), RATE_FPS)
+    return ByteTracker(TrackSettings(**changes))
 
 
 def test_two_people_who_cross_keep_their_ids():
@@ -55,6 +55,18 @@ def test_a_person_keeps_the_id_if_out_of_sight_for_no_longer_than_the_buffer(hid
         see(tracker, t, [])
     ids = [see(tracker, back + i / RATE_FPS, [person(300)]) for i in range(3)]
     assert ids[-1] == [1 if same else 2]
+
+
+@pytest.mark.parametrize("rate_fps", [10, 20, 30])
+@pytest.mark.parametrize("base_s", [0.0, 7.0, 1234.5, 86400.0, 1e6 + 1 / 3])
+@pytest.mark.parametrize("digits", [3, 9])
+def test_who_is_out_of_sight_for_just_the_limit_keeps_the_id_whatever_the_clock(
+    rate_fps, base_s, digits
+):
+    tracker, lost = new_tracker(), range(20, 20 + rate_fps // 10 - 1)
+    times = [round(base_s + n / rate_fps, digits) for n in range(40)]
+    ids = [see(tracker, t, [person(300)] if n not in lost else []) for n, t in enumerate(times)]
+    assert {each for row in ids for each in row} == {1}
 
 
 def test_a_walking_person_is_found_again_where_the_walk_would_have_led():
@@ -134,6 +146,32 @@ def test_a_box_that_is_seen_once_gets_no_id():
     see(tracker, 0.08, [person(300)])
     assert see(tracker, 0.12, [person(300), person(1100)]) == [1, UNTRACKED]
     assert see(tracker, 0.16, [person(300), person(1100)]) == [1, 2]
+
+
+@pytest.mark.parametrize("step_s", [1 / 30, 0.04, 0.1, 0.12, 2 / 15, 0.16, 0.2])
+@pytest.mark.parametrize("heights_s", [0.3, 0.8, 1.2])
+@pytest.mark.parametrize("score", [0.5, 0.9])
+def test_who_comes_later_at_a_walk_is_one_track_from_the_second_look_on(step_s, heights_s, score):
+    tracker = new_tracker()
+    see(tracker, 0.0, [])
+    ids = [
+        see(
+            tracker, n * step_s, [person(100 + 150 * heights_s * n * step_s, width=45, score=score)]
+        )
+        for n in range(1, 40)
+    ]
+    assert ids == [[UNTRACKED], *[[1]] * 38]
+
+
+@pytest.mark.parametrize("step_s", [0.04, 0.16, 0.2, 1.0])
+def test_who_appears_a_height_from_where_another_was_seen_once_is_not_that_one(step_s):
+    tracker = new_tracker()
+    for n in range(10):
+        see(tracker, n * step_s, [])
+    assert see(tracker, 10 * step_s, [person(300)]) == [UNTRACKED]
+    assert see(tracker, 11 * step_s, [person(450)]) == [UNTRACKED]
+    # And of two the nearer one is.
+    assert see(tracker, 12 * step_s, [person(480), person(450)]) == [UNTRACKED, 1]
 
 
 def test_a_weak_box_continues_a_track_but_begins_none():
