@@ -40,7 +40,7 @@ from pipeline.tables import REFINED_TABLES, Provenance
 
 log = logging.getLogger(__name__)
 # Of how tables are made of tables: what an older one made is made again.
-ALGORITHM = 1
+ALGORITHM = 2
 # Frames whose rows are made at once.
 _FRAMES_AT_ONCE = 256
 

@@ -105,7 +105,7 @@ class MovementLog:
                 if not self._is_due(track, frame.time_s):
                     continue
                 values = _row(frame, seen, moment, self._settings.class_names)
-                values += (*place, *way, inside)
+                values += (*place, *way, inside, _raw_id(seen))
                 for name, value in zip(_MOVEMENT_COLUMNS, values, strict=True):
                     columns[name].append(value)
             self._end_old(frame.time_s)
@@ -193,6 +193,7 @@ _MOVEMENT_COLUMNS = (
     "source_uri", "video_track", "frame_index", "pts_s", "timestamp", "class_id", "class_name",
     "confidence", "x_min", "y_min", "x_max", "y_max", "track_id", "is_interpolated", "anchor_x",
     "anchor_y", "world_x_m", "world_y_m", "speed_px_s", "direction_deg", "speed_m_s", "zones",
+    "raw_track_id",
 )  # fmt: skip
 
 
@@ -238,6 +239,13 @@ def _row(
         seen.track_id,
         seen.is_interpolated,
     )
+
+
+def _raw_id(seen: Observation) -> int | None:
+    """Return the tracker's id of a box; the online log has no other."""
+    if seen.is_interpolated:
+        return None
+    return seen.track_id if seen.raw_id is None else seen.raw_id
 
 
 def _places(seen: Sequence[Observation], areas: Areas) -> tuple[list[Place], list[list[str]]]:
