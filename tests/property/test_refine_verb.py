@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs import refine
+from jobs import evaluate, export, refine
 from jobs.exits import EXIT_OK, EXIT_WRONG_SETTING
 from pipeline.run_folder import open_run
 from tests.property import archive
@@ -65,3 +65,21 @@ def test_a_misspelt_camera_is_refused_and_its_events_stay(output, tmp_path, capf
     both = cameras_file(tmp_path, "door", "yard")
     assert refine.main([str(output), "--cameras", both]) == EXIT_OK
     assert archive.rows(output / "refined", "events") == events
+
+
+def test_a_thinned_log_is_neither_held_against_truth_nor_exported(output, tmp_path, capfd):
+    truth = tmp_path / "gt.txt"
+    truth.write_text("1,1,170,150,60,150,1\n")
+    one = [str(output), "--recording", RECORDINGS[0].source_uri]
+    verbs = [
+        (evaluate.main, [*one, "--truth", str(truth)]),
+        (export.main, [*one, "--format", "mot", "--to", str(tmp_path / "a.txt")]),
+    ]
+    assert refine.main([str(output), "--movement-hz", "2"]) == EXIT_OK
+    for verb, arguments in verbs:
+        assert verb(arguments) == EXIT_WRONG_SETTING
+        assert "2 rows a second of each track" in capfd.readouterr().err
+        assert verb([*arguments, "--online"]) == EXIT_OK
+    assert refine.main([str(output), "--movement-hz", "0"]) == EXIT_OK
+    for verb, arguments in verbs:
+        assert verb(arguments) == EXIT_OK
