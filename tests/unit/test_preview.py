@@ -269,6 +269,13 @@ def test_a_picture_is_at_least_as_large_as_its_still_and_at_most_half_as_large_a
     assert size[1] <= height <= 1.5 * size[1]
 
 
+def test_a_picture_without_paths_says_where_they_come_from_unless_there_are_none():
+    without, none_there = png(sketch()), png(sketch(is_told_of=True))
+    assert without.shape == none_there.shape
+    changed = np.flatnonzero((without != none_there).any(axis=(1, 2)))
+    assert 0 < len(changed) < 60, "one line of text"
+
+
 def test_every_mark_is_drawn_and_no_name_breaks_the_picture():
     odd = "$x^{ \x1b[31m\n\u58eb\U0001f600 " + "long " * 40
     scene = Scene(
