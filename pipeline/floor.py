@@ -22,6 +22,8 @@ LEAST_POINTS = 4
 _MOST_RESIDUAL_SHARE = 0.05
 # Of the largest triangle of four points, the smallest one: below it, three are as good as on a line.
 _LEAST_TRIANGLE = 0.02
+# In one of picture and floor it may be less, for far away all is narrow; but no less than this.
+_LEAST_FAR_TRIANGLE = 0.01
 # Of the normalised system's singular values: below it, other floors fit as well.
 _LEAST_CONDITION = 1e-3
 
@@ -107,12 +109,12 @@ def _is_flat(points: Float64s) -> bool:
 def _are_nearly_flat(image: Float64s, floor: Float64s) -> bool:
     """Say whether of four points three are as good as on a line, in the picture and on the floor.
 
-    In one of them alone they may be: far away, all is narrow in a picture.
+    In one of them alone they may be nearer to it.
     """
     if len(image) > LEAST_POINTS:
         return False
     shares = [(each := _triangles(points)).min() / each.max() for points in (image, floor)]
-    return bool(max(shares) < _LEAST_TRIANGLE)
+    return bool(max(shares) < _LEAST_TRIANGLE or min(shares) < _LEAST_FAR_TRIANGLE)
 
 
 def _triangles(points: Float64s) -> Float64s:

@@ -302,6 +302,10 @@ def test_four_points_of_which_three_are_as_good_as_on_a_line_are_refused():
         else:
             with pytest.raises(ConfigError, match="or nearly"):
                 calibrate(image, told(floor_m))
+    with pytest.raises(ConfigError, match="or nearly"):
+        calibrate(
+            ((100, 700), (600, 400), (1100, 102), (900, 650)), ((0, 0), (3, 5), (7, 9), (6, 1))
+        )
     # A corridor is narrow at its end, in the picture alone.
     corridor = [(-1, 4), (1, 4), (1, 40), (-1, 40)]
     calibrate(told(camera.to_picture(corridor)), told(corridor))
