@@ -3,7 +3,7 @@
     parts       the tracker alone; joined; filled; without flicker; smoothed   what each one adds
     trackers    each by name, alone and refined                                which is the best
     strides     every frame, every second, ...                                 how few will do
-    rates       the same footage at 1/2 and 1/3 of its rate                    the same people, events?
+    rates       the same footage at 1/2 and 1/3 of its rate, cut, in batches   the same people, events?
     constants   each of the odds' constants halved, and doubled                how much hangs on them
     cost        a crowd of 30, a minute and ten of it                          CPU a frame, memory
 
@@ -25,7 +25,18 @@ from jobs.crowd import crowd, crowd_footage
 from jobs.evaluate import Quality
 from jobs.exits import EXIT_OK, ending
 from jobs.machine import machine_line
-from jobs.tracking_clips import Clip, detect_clips, frames_of, quality_of, refined
+from jobs.mot import tracks_of
+from jobs.tracking_clips import (
+    Clip,
+    at_share,
+    cut,
+    detect_clips,
+    frames_of,
+    in_batches,
+    quality_of,
+    refined,
+    tracked_through,
+)
 from pipeline import pieces
 from pipeline.areas import areas_of
 from pipeline.clock import CameraClock
@@ -133,15 +144,36 @@ def _strides_rows(clips: Sequence[Clip]) -> Iterator[str]:
 
 
 def _rates_rows(clips: Sequence[Clip]) -> Iterator[str]:
-    """Yield how many people and crossings are told of the same footage at lower rates."""
-    yield "| | rate | tracks | of them over 1 s | crossings in | out |"
+    """Yield how many people and events are told of the same footage, however it came."""
+    yield "| | the same footage | people | of them over 1 s | crossings in | out |"
     yield "|---|---|---|---|---|---|"
-    for clip in clips:
-        for share in (1, 2, 3):
-            slow = (f for f in frames_of(clip, TrackSettings(), share) if f.is_looked_at)
-            frames = refined(slow, RefineSettings())
-            tracks, long, came, went = _told(clip, frames)
-            yield f"| {clip.name} | 1/{share} | {tracks} | {long} | {came} | {went} |"
+    for clip in (*clips, _crowd_clip()):
+        for name, recordings in variants(clip).items():
+            frames = refined(tracked_through(recordings, TrackSettings()), RefineSettings())
+            cells = " | ".join(map(str, _told(clip, frames)))
+            yield f"| {clip.name} | {name} | {cells} |"
+
+
+def variants(clip: Clip) -> dict[str, list[Clip]]:
+    """Return the recordings that a clip may have come in, by how."""
+    half, third = at_share(clip, 2), at_share(clip, 3)
+    return {
+        "as it is": [clip],
+        "batches of 1": [in_batches(clip, 1)],
+        "batches of 7": [in_batches(clip, 7)],
+        "in 3 recordings": cut(clip, 3),
+        "at 1/2 of its rate": [half],
+        "at 1/2, in 3 recordings": cut(half, 3),
+        "at 1/3 of its rate": [third],
+        "at 1/3, in 3 recordings": cut(third, 3),
+    }
+
+
+def _crowd_clip() -> Clip:
+    footage = crowd_footage()
+    people = enumerate(crowd(_CROWD, _SHORT_S))
+    found = tuple(_one_frame(footage, number, *seen) for number, seen in people)
+    return Clip(name=f"crowd of {_CROWD}", footage=footage, detections=found, truth=tracks_of(()))
 
 
 def _told(clip: Clip, frames: Sequence[TrackedFrame]) -> tuple[int, int, int, int]:

@@ -1,9 +1,11 @@
 """`footfall evaluate OUTPUT --truth GT.txt`: a movement log beside what people saw who drew it by hand.
 
-HOTA, DetA, AssA (Luiten et al. 2020), MOTA and switches (CLEAR), IDF1, by `trackeval`, on all frames.
+HOTA, DetA, AssA (Luiten et al. 2020), MOTA and switches (CLEAR), IDF1, by `trackeval`, on all frames
+from the first to the last that the truth has a box in.
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,6 +109,21 @@ def _as_trackeval(truth: Tracks, found: Tracks) -> dict[str, Any]:
     }
 
 
+def within(truth: Tracks, found: Tracks) -> Tracks:
+    """Return the tracks in the frames that the truth is of; the log says if there are others."""
+    first, last = int(truth.frame.min()), int(truth.frame.max())
+    inside = (first <= found.frame) & (found.frame <= last)
+    if not inside.all():
+        logging.getLogger("jobs.evaluate").warning(
+            "The truth is of frames %d to %d: %d of %d boxes of the log are in others and left out",
+            first + 1,
+            last + 1,
+            int((~inside).sum()),
+            len(inside),
+        )
+    return found.where(inside)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Hold the movement log of a video track against truth in MOTChallenge's form."""
     parser = argparse.ArgumentParser(prog="footfall evaluate", description=main.__doc__)
@@ -117,8 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    log = find(options)
-    found = quality(read_mot(Path(options.truth)), log.tracks())
+    log, truth = find(options), read_mot(Path(options.truth))
+    found = quality(truth, within(truth, log.tracks()))
     table = Table(box=None, pad_edge=False)
     for column in ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "switches", "people", "tracks"):
         table.add_column(column, justify="right")

@@ -1,6 +1,7 @@
 """The log of the one video track of an output that a verb is about: asked for, found, and read."""
 
 import argparse
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,11 +87,23 @@ def find(options: argparse.Namespace) -> FootageLog:
     """Return the log that is meant.
 
     Raises:
-        ConfigError: There is none such, or there are several.
+        ConfigError: There is none such, there are several, or it lacks rows.
     """
-    return log_of(
-        find_output(options), options.recording, options.video_track, is_online=options.online
-    )
+    run = find_output(options)
+    if not options.online:
+        _check_whole(run)
+    return log_of(run, options.recording, options.video_track, is_online=options.online)
+
+
+def _check_whole(run: RunFolder) -> None:
+    """Refuse a refined log that was thinned: whoever looks at all frames would miss people in most."""
+    hz = tomllib.loads(run.read_text("config.toml") or "").get("movement_hz", 0)
+    if hz:
+        raise ConfigError(
+            f"the refined log of {shown(run.path)!r} has {hz:g} rows a second of each track, not one a "
+            "frame (movement_hz): add --online, or make it whole by `footfall refine OUTPUT "
+            "--movement-hz 0`"
+        )
 
 
 def log_of(

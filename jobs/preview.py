@@ -253,6 +253,7 @@ def _sketch(
         seen=None if seen is None or options.no_boxes else seen.wanted(settings),
         heads=None if heads is None else len(heads),
         ways=around,
+        is_told_of=log is not None,
         pts_s=still.pts_s,
     )
 

@@ -59,6 +59,7 @@ class Sketch:
         seen: Boxes of the detector; None if none are to be drawn.
         heads: How many regions are blurred; None if heads are shown.
         ways: Of tracks.
+        is_told_of: Whether there is an output that tells of tracks, even if of none here.
         pts_s: When the still is shown.
     """
 
@@ -69,6 +70,7 @@ class Sketch:
     seen: Seen | None = None
     heads: int | None = None
     ways: tuple[Way, ...] = ()
+    is_told_of: bool = False
     pts_s: float = 0.0
 
 
@@ -212,6 +214,8 @@ def _measures(sketch: Sketch) -> str:
         parts.append("heads blurred" if sketch.heads else "no heads found")
     if sketch.ways:
         parts.append(f"tracks within {AROUND_S:g} s: {len(sketch.ways)}")
+    elif not sketch.is_told_of:
+        parts.append("paths of people: with --tables OUTPUT")
     told, floor = sketch.scene.calibration, sketch.areas.floor
     if told is not None and floor is not None:
         fit = f"calibration: off by {floor.residual_m:.2f} m, at worst {floor.worst_m:.2f} m"

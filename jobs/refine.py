@@ -1,13 +1,15 @@
 """`footfall refine OUTPUT`: make the refined tables anew, without footage and without a GPU.
 
-With other zones, say, or other thresholds. What is not given is as it was at the last start of the run.
+With other zones, say, or other thresholds. What is not given is as it was said last, here or by a start
+of the run; but whoever asks for refining gets it, even if the run was told `--no-refine`.
 """
 
 import argparse
 import logging
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from jobs.console import open_console
 from jobs.exits import EXIT_OK, ending
@@ -21,6 +23,8 @@ from jobs.refining import (
     scenes_of,
     totals,
 )
+from pipeline.cameras import read_cameras
+from pipeline.errors import ConfigError
 from pipeline.lease import Leases
 from pipeline.ledger import cameras_of
 from pipeline.store import copies, files
@@ -28,6 +32,8 @@ from pipeline.store import copies, files
 # By its name: under `python -m` this module is `__main__`.
 log = logging.getLogger("jobs.refine")
 OPTIONS = ("cameras", "no_refine", "movement_hz", "count_interval_s", "part_mb")
+# What is said here holds for the next time, and for `retry`.
+_KEPT = ("refine", *OPTIONS[1:])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,12 +50,13 @@ def _refine(options: argparse.Namespace) -> int:
     run = find_output(options)
     # The settings may name a camera, and scenes are by camera: the two do not contradict here.
     given, options.cameras = options.cameras, None
-    settings = resolve(options, below=run.read_text("config.toml") or "")
-    saved = [path for path in files(run.path) if path.name == CAMERAS_FILE]
-    scenes = scenes_of(given or "".join(map(str, copies(saved))))
+    before = run.read_text("config.toml") or ""
+    settings = replace(resolve(options, below=before), no_refine=bool(options.no_refine))
+    saved = "".join(map(str, copies([f for f in files(run.path) if f.name == CAMERAS_FILE])))
     cameras = cameras_of(run.path)
-    if unknown := sorted(set(scenes) - set(cameras)) if given else []:
-        log.warning("Cameras that the output has not: %s", ", ".join(unknown))
+    if given:
+        check_cameras(given, saved, cameras)
+    scenes = scenes_of(given or saved)
     attempt_id = uuid.uuid4().hex[:12]
     with Leases(run.path, attempt_id).held(cameras):
         how = derive_settings(settings, cameras, scenes)
@@ -57,8 +64,34 @@ def _refine(options: argparse.Namespace) -> int:
         if given is not None:
             # Only one that fits is what the next time begins with.
             keep_cameras(run, given)
+        kept = resolve(argparse.Namespace(), below=before)
+        kept = replace(kept, **{name: getattr(settings, name) for name in _KEPT})
+        run.write_text("config.toml", kept.to_toml() + "\n")
     log.info("%s", found)
     return EXIT_OK
+
+
+def check_cameras(given: str, saved: str, cameras: Collection[str]) -> None:
+    """Make sure that no camera of an output is left out since its name is misspelt.
+
+    Args:
+        given: The cameras file.
+        saved: The one of the last start; "" if it had none.
+        cameras: Those of the output.
+
+    Raises:
+        ConfigError: A file is wrong, or names cameras that the output has not, and leaves some out.
+    """
+    named = {rule.id for rule in read_cameras(given)}
+    known = {rule.id for rule in read_cameras(saved)} if saved else set(cameras)
+    unknown, left_out = sorted(named - set(cameras)), sorted(known & set(cameras) - named)
+    if unknown and left_out:
+        raise ConfigError(
+            f"cameras file {given!r}: the output has no camera {', '.join(map(repr, unknown))}; it has "
+            f"{', '.join(map(repr, left_out))}, which the file leaves out: name each as the output does"
+        )
+    if unknown:
+        log.warning("Cameras that the output has not: %s", ", ".join(unknown))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from pipeline.aws import AwsSettings
 from pipeline.cameras import read_cameras
 from pipeline.derive import DeriveSettings, current, derive, derive_in_process
 from pipeline.errors import StepError
-from pipeline.floor import calibrate
+from pipeline.floor import LEAST_POINTS, calibrate
 from pipeline.refined import Refined, sweep_refined
 from pipeline.run_folder import RunFolder
-from pipeline.scene import NOTHING, Scene
+from pipeline.scene import NOTHING, Calibration, Scene
 from pipeline.store import s3_reach
 
 log = logging.getLogger(__name__)
@@ -70,15 +70,26 @@ def scenes_of(cameras: str) -> dict[str, Scene]:
     scenes = {rule.id: rule.scene for rule in read_cameras(cameras)} if cameras else {}
     for camera_id, scene in scenes.items():
         if scene.calibration is not None:
-            floor = calibrate(scene.calibration.image, scene.calibration.floor_m)
-            log.info(
-                "The floor of camera %s: its %d points are off by %.3f m, the worst by %.3f m",
-                camera_id,
-                len(scene.calibration.image),
-                floor.residual_m,
-                floor.worst_m,
-            )
+            _say_floor(camera_id, scene.calibration)
     return scenes
+
+
+def _say_floor(camera_id: str, told: Calibration) -> None:
+    if len(told.image) == LEAST_POINTS:
+        log.info(
+            "The floor of camera %s: four points fit always, so nothing tells how far off they are; "
+            "more would",
+            camera_id,
+        )
+        return
+    floor = calibrate(told.image, told.floor_m)
+    log.info(
+        "The floor of camera %s: its %d points are off by %.3f m, the worst by %.3f m",
+        camera_id,
+        len(told.image),
+        floor.residual_m,
+        floor.worst_m,
+    )
 
 
 def keep_cameras(folder: RunFolder, cameras: str) -> None:

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs.benchmark_footage import find_clips
 from jobs.evaluate import Quality, quality
@@ -24,6 +27,10 @@ from pipeline.records import Detections, Footage, TrackedFrame
 from pipeline.refine import Refiner, RefineSettings
 from pipeline.track import TrackSettings
 from pipeline.trackers import make_tracker, tracked
+
+_USUAL_FPS = 25.0
+# Of a clip that is cut into recordings.
+_BEGAN = datetime(2026, 1, 15, 9, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +98,11 @@ def frames_of(clip: Clip, settings: TrackSettings, stride: int = 1) -> Iterator[
 
 
 def _strided(part: Detections, stride: int) -> Detections:
-    kept = np.flatnonzero(part.frame_index % stride == 0)
+    return _kept(part, np.flatnonzero(part.frame_index % stride == 0))
+
+
+def _kept(part: Detections, kept: NDArray[np.intp]) -> Detections:
+    """Return the detections of some frames, by their places among all of them."""
     rows = np.flatnonzero(np.isin(part.frame_row, kept))
     return replace(
         part,
@@ -103,6 +114,65 @@ def _strided(part: Detections, stride: int) -> Detections:
         confidence=part.confidence[rows],
         class_id=part.class_id[rows],
     )
+
+
+def in_batches(clip: Clip, size: int) -> Clip:
+    """Return a clip whose detections came in batches of so many frames."""
+    batches = (
+        _kept(part, np.arange(begin, min(begin + size, len(part.frame_index))))
+        for part in clip.detections
+        for begin in range(0, len(part.frame_index), size)
+    )
+    return replace(clip, detections=tuple(batches))
+
+
+def at_share(clip: Clip, share: int) -> Clip:
+    """Return the footage of every so manieth frame, as a camera of that rate would have filmed it.
+
+    A detector looks at each frame by itself: it finds there what it found in the whole.
+    """
+    track = clip.footage.track
+    rate_fps = (track.rate_fps or _USUAL_FPS) / share
+    parts = (_strided(part, share) for part in clip.detections)
+    return replace(
+        clip,
+        footage=replace(clip.footage, track=replace(track, rate_fps=rate_fps)),
+        detections=tuple(replace(p, frame_index=p.frame_index // share) for p in parts),
+    )
+
+
+def cut(clip: Clip, count: int) -> list[Clip]:
+    """Return a clip cut into so many recordings, whose names tell their starts to the second."""
+    frames = in_batches(clip, 1).detections
+    rate_fps = clip.footage.track.rate_fps or _USUAL_FPS
+    bounds = [round(number * len(frames) / count) for number in range(count + 1)]
+    pieces = []
+    for number, (begin, stop) in enumerate(pairwise(bounds)):
+        own = frames[begin:stop]
+        origin_s, first = float(own[0].pts_s[0]), own[0].frame_index[0]
+        offset_s = origin_s - float(frames[0].pts_s[0])
+        footage = replace(
+            clip.footage,
+            key=replace(clip.footage.key, sequence=number),
+            source_uri=f"{clip.footage.source_uri}-{number}",
+            track=replace(clip.footage.track, duration_s=len(own) / rate_fps, frames=len(own)),
+            start_time=_BEGAN + timedelta(seconds=int(offset_s)),
+            start_resolution_s=1.0,
+            origin_s=origin_s,
+        )
+        detections = tuple(replace(each, frame_index=each.frame_index - first) for each in own)
+        pieces.append(replace(clip, footage=footage, detections=detections))
+    return pieces
+
+
+def tracked_through(recordings: Sequence[Clip], settings: TrackSettings) -> Iterator[TrackedFrame]:
+    """Yield the tracked frames of a camera's recordings, one after the other."""
+    clock = CameraClock(settings.carry_over_s)
+    tracker = make_tracker(settings, recordings[0].footage.track.rate_fps)
+    for recording in recordings:
+        clock.begin(recording.footage)
+        for detections in recording.detections:
+            yield from tracked(tracker, clock, recording.footage, detections)
 
 
 def refined(frames: Iterable[TrackedFrame], settings: RefineSettings) -> list[TrackedFrame]:

@@ -9,7 +9,8 @@ import io
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from contextlib import suppress
+from datetime import date, datetime
 from glob import glob, has_magic
 from pathlib import Path
 
@@ -107,13 +108,15 @@ def _named_in(manifest: str, recording: str) -> str:
 
 
 def _moment(manifest: str, recording: str, told: str) -> datetime:
+    right = "write it as 2026-01-15T09:00:00, or with its zone as 2026-01-15T09:00:00+01:00"
+    where = f"manifest {manifest!r}: {START_COLUMN} {told!r} of {recording!r}"
     try:
         moment = datetime.fromisoformat(told)
     except ValueError as error:
-        raise ConfigError(
-            f"manifest {manifest!r}: {START_COLUMN} {told!r} of {recording!r}: write it as "
-            "2026-01-15T09:00:00, or with its zone as 2026-01-15T09:00:00+01:00"
-        ) from error
+        raise ConfigError(f"{where}: {right}") from error
+    with suppress(ValueError):
+        date.fromisoformat(told)
+        raise ConfigError(f"{where} is a day without a time: {right}")
     return moment
 
 

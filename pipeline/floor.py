@@ -18,6 +18,12 @@ Float64s = NDArray[np.float64]
 Points = tuple[tuple[float, float], ...]
 
 LEAST_POINTS = 4
+# Points are measured and clicked to a hundredth of the floor: who is off by more has mistaken one.
+_MOST_RESIDUAL_SHARE = 0.05
+# Of the largest triangle of four points, the smallest one: below it, three are as good as on a line.
+_LEAST_TRIANGLE = 0.02
+# In one of picture and floor it may be less, for far away all is narrow; but no less than this.
+_LEAST_FAR_TRIANGLE = 0.01
 # Of the normalised system's singular values: below it, other floors fit as well.
 _LEAST_CONDITION = 1e-3
 
@@ -53,7 +59,7 @@ def calibrate(image_px: Points, floor_m: Points) -> Floor:
         floor_m: Where those lie on the floor.
 
     Raises:
-        ConfigError: They fix no floor: too few, on a line, or on both sides of the horizon.
+        ConfigError: They fix no floor: too few, on a line, on both sides of the horizon, or far off it.
     """
     if len(image_px) != len(floor_m) or len(image_px) < LEAST_POINTS:
         raise ConfigError(
@@ -70,10 +76,11 @@ def calibrate(image_px: Points, floor_m: Points) -> Floor:
     sizes = np.linalg.svd(found, compute_uv=False)
     # A map that is no map: points of a line become one, or one point a line.
     is_map = sizes[2] >= _LEAST_CONDITION * sizes[0]
-    if strengths[7] < _LEAST_CONDITION * strengths[0] or not is_map or _is_flat(a) or _is_flat(b):
+    is_flat = _is_flat(a) or _is_flat(b) or _are_nearly_flat(a, b)
+    if strengths[7] < _LEAST_CONDITION * strengths[0] or not is_map or is_flat:
         raise ConfigError(
-            "calibration: the points fix no floor: no three of four may lie on a line, in the picture "
-            "or on the floor"
+            "calibration: the points fix no floor: no three of four may lie on a line, or nearly, in "
+            "the picture or on the floor"
         )
     matrix = np.linalg.inv(from_floor) @ found @ from_image
     depths = np.column_stack([image, ones]) @ matrix[2]
@@ -84,18 +91,36 @@ def calibrate(image_px: Points, floor_m: Points) -> Floor:
     matrix = matrix / depths.mean()
     mapped = np.column_stack([image, ones]) @ matrix.T
     off = np.linalg.norm(mapped[:, :2] / mapped[:, 2:] - floor, axis=1)
-    return Floor(
-        matrix=matrix, residual_m=float(np.sqrt((off**2).mean())), worst_m=float(off.max())
-    )
+    residual_m, extent_m = float(np.sqrt((off**2).mean())), float(np.ptp(floor, axis=0).max())
+    if residual_m > _MOST_RESIDUAL_SHARE * extent_m:
+        raise ConfigError(
+            f"calibration: its {len(image)} points are off by {residual_m:.2f} m on a floor of "
+            f"{extent_m:.1f} m, the worst, number {off.argmax() + 1}, by {off.max():.2f} m: is one of "
+            "them somewhere else, or is their order not the same?"
+        )
+    return Floor(matrix=matrix, residual_m=residual_m, worst_m=float(off.max()))
 
 
 def _is_flat(points: Float64s) -> bool:
     """Say whether of four points three lie on a line; (n, 2), of unit size."""
-    if len(points) > LEAST_POINTS:
+    return len(points) == LEAST_POINTS and bool(_triangles(points).min() < _LEAST_CONDITION)
+
+
+def _are_nearly_flat(image: Float64s, floor: Float64s) -> bool:
+    """Say whether of four points three are as good as on a line, in the picture and on the floor.
+
+    In one of them alone they may be nearer to it.
+    """
+    if len(image) > LEAST_POINTS:
         return False
+    shares = [(each := _triangles(points)).min() / each.max() for points in (image, floor)]
+    return bool(max(shares) < _LEAST_TRIANGLE or min(shares) < _LEAST_FAR_TRIANGLE)
+
+
+def _triangles(points: Float64s) -> Float64s:
+    """Return twice the area of each triangle of (4, 2) points."""
     triples = points[list(combinations(range(LEAST_POINTS), 3))]
-    sides = triples[:, 1:] - triples[:, :1]
-    return bool(np.abs(np.linalg.det(sides)).min() < _LEAST_CONDITION)
+    return np.asarray(np.abs(np.linalg.det(triples[:, 1:] - triples[:, :1])))
 
 
 def _normalised(points: Float64s) -> tuple[Float64s, Float64s]:

@@ -1,11 +1,11 @@
 """Where the heads of people are, from their boxes, and how they are made unrecognisable.
 
     x_min        x_max
-  ┌─┬──────────────┬─┐ y_min
-  │ │     head     │ │ upper 22 % of the box, and 15 % of its width more on both sides
+  ┌─┬──────────────┬─┐ y_min      upper 22 % of the box, but at least half its width down, for the box
+  │ │     head     │ │              of one who sits is short; 15 % of its width more on both sides
   └─┼──────────────┼─┘
-    │              │
-    └──────────────┘ y_max
+    │              │            all of a box that is squat, or that an edge of the picture cuts so that
+    └──────────────┘ y_max        its proportions tell nothing: head and shoulders, or nothing else
 
 Who is in a picture is for `detect`: a head that no box is of is not found here either.
 """
@@ -23,6 +23,14 @@ Image = NDArray[np.uint8]
 Region: TypeAlias = tuple[int, int, int, int]
 
 HEAD_SHARE = 0.22
+# A head is half as high as shoulders are wide.
+_WIDTHS = 0.5
+# One who stands is twice as high as wide, or more. Below this, all of a box may be head.
+_SQUAT = 1.3
+# Where the lower edge of the picture cuts a box, as much of it is head as its width says.
+_CUT_WIDTHS = 1.0
+# A box so near to an edge is cut by it.
+_EDGE_PX = 2.0
 _BESIDE_SHARE = 0.15
 # A head is left as so many colours across its shorter side, each of at least so many pixels.
 _CELLS, _LEAST_CELL_PX = 3, 4
@@ -41,10 +49,20 @@ def head_regions(boxes: NDArray[np.floating], width: int, height: int) -> list[R
         beside = _BESIDE_SHARE * (x_max - x_min)
         left, right = max(0, math.floor(x_min - beside)), min(width, math.ceil(x_max + beside))
         top = max(0, math.floor(y_min))
-        bottom = min(height, math.ceil(y_min + HEAD_SHARE * (y_max - y_min)))
+        bottom = min(height, math.ceil(y_min + _head_px((x_min, y_min, x_max, y_max), height)))
         if left < right and top < bottom:
             regions.append((left, top, right, bottom))
     return regions
+
+
+def _head_px(box: tuple[float, float, float, float], picture_height: int) -> float:
+    """Return how far down a head may reach in a box: rather too far than not far enough."""
+    x_min, y_min, x_max, y_max = box
+    wide, high = x_max - x_min, y_max - y_min
+    if high <= _SQUAT * wide or y_min <= _EDGE_PX:
+        return high
+    is_cut = y_max >= picture_height - _EDGE_PX
+    return min(high, max(HEAD_SHARE * high, (_CUT_WIDTHS if is_cut else _WIDTHS) * wide))
 
 
 def blur_heads(picture: Image, regions: Iterable[Region]) -> None:

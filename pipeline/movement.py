@@ -2,7 +2,8 @@
 
 The anchor of a box is the middle of its lower edge: where a person stands. Speed is the way of the
 anchor over the last half second, for a box trembles by a pixel or two from frame to frame, which at
-25 frames/s would be a walk of its own.
+25 frames/s would be a walk of its own. How far somebody went is for `way`: it goes by the boxes as they
+were seen, for smoothing cuts corners.
 """
 
 import math
@@ -10,7 +11,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,17 @@ from pipeline.areas import NOWHERE, Areas
 from pipeline.moment import anchor, clock_time
 from pipeline.records import Footage, Observation, TrackedFrame
 from pipeline.tables import rows_table, table
+from pipeline.way import Place, Way, way_of
 
 SPEED_WINDOW_S = 0.5
 PATH_STEP_S = 0.5
+# Points of a path: with more, it goes on with every second one, and at twice the step.
+MOST_POINTS = 1001
 # Of a step of `hz`: so far a time may be off for being a float.
 _ROUNDING = 1e-6
 
-# A place: x and y in pixels, and in metres on the floor, where that is known.
-Place = tuple[float, float, float | None, float | None]
+# A point of a path: pts_s, and the place.
+Point = tuple[float, float, float, float | None, float | None]
 
 
 @dataclass(slots=True)
@@ -47,8 +50,10 @@ class _Track:
     last_time_s: float = 0.0
     last_moment: datetime | None = None
     observations: int = 0
-    path: list[dict[str, float | None]] = field(default_factory=list)
+    path: list[Point] = field(default_factory=list)
     path_time_s: float = -math.inf
+    path_step_s: float = PATH_STEP_S
+    way: Way | None = None
     recent: deque[tuple[float, Place]] = field(default_factory=deque)
     tip: Place = (0.0, 0.0, None, None)
     raw_ids: dict[int, None] = field(default_factory=dict)
@@ -91,13 +96,16 @@ class MovementLog:
             moment = clock_time(frame)
             seen_here = sorted(frame.observations, key=lambda o: o.track_id)
             places, zones = _places(seen_here, areas)
+            seen_places = _seen_places(seen_here, areas)
             for seen, place, inside in zip(seen_here, places, zones, strict=True):
                 track = self._track(frame, seen, moment)
                 way = _move(track, frame, seen, place, moment)
+                if seen_at := seen_places.get(seen.track_id):
+                    _go(track, frame.time_s, seen_at, seen)
                 if not self._is_due(track, frame.time_s):
                     continue
                 values = _row(frame, seen, moment, self._settings.class_names)
-                values += (*place, *way, inside)
+                values += (*place, *way, inside, _raw_id(seen))
                 for name, value in zip(_MOVEMENT_COLUMNS, values, strict=True):
                     columns[name].append(value)
             self._end_old(frame.time_s)
@@ -156,8 +164,9 @@ class MovementLog:
         return rows_table("tracks", [self._track_row(track) for track in ended])
 
     def _track_row(self, track: _Track) -> dict[str, object]:
-        tip = _point(track.last_pts_s, track.tip)
+        tip = (track.last_pts_s, *track.tip)
         path = track.path if track.path[-1] == tip else [*track.path, tip]
+        distance_px, distance_m = track.way.lengths() if track.way else (0.0, None)
         return {
             "source_uri": track.source_uri,
             "video_track": track.video_track,
@@ -172,28 +181,19 @@ class MovementLog:
             "last_timestamp": track.last_moment,
             "duration_s": track.last_time_s - track.begin_s,
             "n_observations": track.observations,
-            "distance_px": _length(path, "x", "y"),
-            "distance_m": _length(path, "x_m", "y_m"),
-            "path": path,
+            "distance_px": distance_px,
+            "distance_m": distance_m,
+            "path": [dict(zip(_POINT, point, strict=True)) for point in path],
             "merged_from": sorted(track.raw_ids),
         }
 
 
-def _length(path: Sequence[dict[str, float | None]], x: str, y: str) -> float | None:
-    """Return the length of a path, in the unit of its keys; None where that is not known."""
-    total = 0.0
-    for a, b in pairwise(path):
-        ax, ay, bx, by = a[x], a[y], b[x], b[y]
-        if ax is None or ay is None or bx is None or by is None:
-            return None
-        total += math.dist((ax, ay), (bx, by))
-    return None if path[0][x] is None else total
-
-
+_POINT = ("pts_s", "x", "y", "x_m", "y_m")
 _MOVEMENT_COLUMNS = (
     "source_uri", "video_track", "frame_index", "pts_s", "timestamp", "class_id", "class_name",
     "confidence", "x_min", "y_min", "x_max", "y_max", "track_id", "is_interpolated", "anchor_x",
     "anchor_y", "world_x_m", "world_y_m", "speed_px_s", "direction_deg", "speed_m_s", "zones",
+    "raw_track_id",
 )  # fmt: skip
 
 
@@ -210,7 +210,13 @@ def _from_plain(plain: dict[str, Any]) -> _Track:
         for name in ("first_moment", "last_moment")
     }
     recent = deque((time_s, tuple(place)) for time_s, place in plain["recent"])
-    return _Track(**{**plain, **moments, "recent": recent, "tip": tuple(plain["tip"])})
+    read = {
+        "recent": recent,
+        "tip": tuple(plain["tip"]),
+        "path": [tuple(point) for point in plain["path"]],
+        "way": way_of(plain["way"]) if plain["way"] else None,
+    }
+    return _Track(**{**plain, **moments, **read})
 
 
 def _row(
@@ -235,23 +241,47 @@ def _row(
     )
 
 
+def _raw_id(seen: Observation) -> int | None:
+    """Return the tracker's id of a box; the online log has no other."""
+    if seen.is_interpolated:
+        return None
+    return seen.track_id if seen.raw_id is None else seen.raw_id
+
+
 def _places(seen: Sequence[Observation], areas: Areas) -> tuple[list[Place], list[list[str]]]:
     """Return where tracks are, and the names of the zones that they are in."""
     points = [anchor(each) for each in seen]
-    metres: list[tuple[float | None, float | None]] = [(None, None)] * len(points)
-    if areas.floor is not None and points:
-        on_floor = areas.floor.to_metres(np.array(points)).tolist()
-        metres = [(None, None) if math.isnan(x) else (x, y) for x, y in on_floor]
     zones: list[list[str]] = [[] for _ in points]
     if areas.zones and points:
         names = [zone.name for zone in areas.zones]
         for inside, row in zip(zones, areas.inside(np.array(points)).tolist(), strict=True):
             inside += [name for name, is_in in zip(names, row, strict=True) if is_in]
-    return [(*point, *there) for point, there in zip(points, metres, strict=True)], zones
+    return _on_floor(points, areas), zones
 
 
-def _point(pts_s: float, at: Place) -> dict[str, float | None]:
-    return {"pts_s": pts_s, "x": at[0], "y": at[1], "x_m": at[2], "y_m": at[3]}
+def _seen_places(seen: Sequence[Observation], areas: Areas) -> dict[int, Place]:
+    """Return by track where the tracker saw it, not smoothed; without those that it did not see."""
+    there = [each for each in seen if not each.is_interpolated]
+    boxes = [each.box if each.seen_box is None else each.seen_box for each in there]
+    points = [(float(box[0] + box[2]) / 2, float(box[3])) for box in boxes]
+    return dict(zip([each.track_id for each in there], _on_floor(points, areas), strict=True))
+
+
+def _on_floor(points: Sequence[tuple[float, float]], areas: Areas) -> list[Place]:
+    """Return points with where they lie on the floor, where that is known."""
+    if areas.floor is None or not points:
+        return [(x, y, None, None) for x, y in points]
+    metres = areas.floor.to_metres(np.array(points)).tolist()
+    return [
+        (*point, None, None) if math.isnan(x_m) else (*point, x_m, y_m)
+        for point, (x_m, y_m) in zip(points, metres, strict=True)
+    ]
+
+
+def _go(track: _Track, time_s: float, place: Place, seen: Observation) -> None:
+    if track.way is None:
+        track.way = Way(start=place, since_s=time_s)
+    track.way.go(time_s, place, float(seen.box[3] - seen.box[1]))
 
 
 def _move(
@@ -267,13 +297,22 @@ def _move(
     track.observations += not seen.is_interpolated
     if seen.raw_id is not None:
         track.raw_ids[seen.raw_id] = None
-    if frame.time_s - track.path_time_s >= PATH_STEP_S:
-        track.path.append(_point(frame.pts_s, place))
-        track.path_time_s = frame.time_s
+    _lengthen(track, frame, place)
     track.recent.append((frame.time_s, place))
     while len(track.recent) > 2 and frame.time_s - track.recent[1][0] >= SPEED_WINDOW_S:  # noqa: PLR2004 -- the oldest must stay
         track.recent.popleft()
     return _speeds(frame.time_s - track.recent[0][0], track.recent[0][1], place)
+
+
+def _lengthen(track: _Track, frame: TrackedFrame, place: Place) -> None:
+    """Put a point onto a track's path, if one is due; a long path becomes a coarser one."""
+    if frame.time_s - track.path_time_s < track.path_step_s:
+        return
+    track.path.append((frame.pts_s, *place))
+    track.path_time_s = frame.time_s
+    if len(track.path) >= MOST_POINTS:
+        # The first and the last one stay.
+        track.path, track.path_step_s = track.path[::2], 2 * track.path_step_s
 
 
 def _speeds(

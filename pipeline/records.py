@@ -401,6 +401,7 @@ class Observation:
         box: (4,) float64, x_min, y_min, x_max, y_max in source pixels.
         confidence: Score of the box, or None where it is interpolated.
         raw_id: The tracker's id of the box, where `track_id` is a refined one.
+        seen_box: The box as it was seen, where `box` is a smoothed one.
     """
 
     track_id: int
@@ -408,6 +409,7 @@ class Observation:
     box: Float64s
     confidence: float | None
     raw_id: int | None = None
+    seen_box: Float64s | None = None
 
     @property
     def is_interpolated(self) -> bool:

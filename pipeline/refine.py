@@ -246,13 +246,13 @@ class Refiner:
         times = np.array([t for piece in pieces for t in piece.times_s])
         boxes = np.array([box for piece in pieces for box in piece.boxes])
         seen = {
-            t: (score, piece.raw_id)
+            t: (score, piece.raw_id, seen_box)
             for piece in pieces
-            for t, score in zip(piece.times_s, piece.scores, strict=True)
+            for t, score, seen_box in zip(piece.times_s, piece.scores, piece.boxes, strict=True)
         }
         placed = self._placed(times, boxes, at_s)
         for frame, time_s, box in zip(frames, at_s.tolist(), placed, strict=True):
-            score, raw_id = seen.get(time_s, (None, None))
+            score, raw_id, seen_box = seen.get(time_s, (None, None, None))
             frame.observations.append(
                 Observation(
                     track_id=group[0].track_id,
@@ -260,6 +260,7 @@ class Refiner:
                     box=box,
                     confidence=score,
                     raw_id=raw_id,
+                    seen_box=seen_box,
                 )
             )
 

@@ -34,7 +34,7 @@ from pipeline.store import (
 )
 from pipeline.tables import SCHEMAS
 
-LAYOUT = 5
+LAYOUT = 6
 _FOLDERS = (*SCHEMAS, "refined", "ledger", "staging", "model")
 _OWN_FILES = ("run.json", "config.toml", "cameras.toml", "summary.json", "summary-*-of-*.json")
 

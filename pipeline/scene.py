@@ -31,6 +31,8 @@ from pipeline.floor import Points, calibrate
 
 UNITS = ("pixel", "normalised")
 _LEAST_CORNERS = 3
+# Of a polygon, beside the square of its length: one that is thinner is a line to whoever looks at it.
+_LEAST_AREA = 5e-4
 _MOST = 1e9
 
 
@@ -116,7 +118,24 @@ def parse_scene(entry: Mapping[str, Any], camera_id: str) -> Scene:
         calibration=_calibration(entry, where),
     )
     _check_names(scene, where)
+    if units == "pixel":
+        _check_pixels(scene, where)
     return scene
+
+
+def _check_pixels(scene: Scene, where: str) -> None:
+    """Refuse what lies in one pixel: its points are shares, and nobody has said so."""
+    drawn = [(f"line {each.name!r}", each.points) for each in scene.lines]
+    drawn += [(f"zone {each.name!r}", each.polygon) for each in scene.zones]
+    drawn += [(f"mask {each.name!r}", each.polygon) for each in scene.masks]
+    if scene.calibration is not None:
+        drawn.append(("calibration", scene.calibration.image))
+    for what, points in drawn:
+        if all(0 <= x <= 1 and 0 <= y <= 1 for x, y in points):
+            raise ConfigError(
+                f"{where}, {what}: all its points lie in one pixel: if they are shares of the "
+                'picture, write units = "normalised" into its [[camera]]'
+            )
 
 
 def _tables(entry: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]]:
@@ -138,6 +157,8 @@ def _parse(kind: Any, entry: dict[str, Any], where: str, what: str) -> Any:  # n
     shape = "points" if kind is Line else "polygon"
     if not isinstance(name, str) or (kind is not Mask and not name):
         raise ConfigError(f"{where}: its name is no text, or it has none")
+    if name != name.strip():
+        raise ConfigError(f"{where}: its name begins or ends with a blank")
     if shape not in entry:
         raise ConfigError(f"{where}: it has no {shape}")
     values: dict[str, Any] = {shape: _points(entry[shape], where, shape)}
@@ -199,6 +220,9 @@ def _check_polygon(points: Points, where: str) -> None:
     polygon = shapely.Polygon(points)
     if not polygon.is_valid:
         raise ConfigError(f"{where}: its edges cross: {shapely.is_valid_reason(polygon)}")
+    left, top, right, bottom = polygon.bounds
+    if polygon.area < _LEAST_AREA * ((right - left) ** 2 + (bottom - top) ** 2):
+        raise ConfigError(f"{where}: its corners lie on a line, or as good as: it has no area")
 
 
 def _check_names(scene: Scene, where: str) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.records import Failure
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 # Not the name that Hive has for null: pyarrow cannot read a table of which every date is null.
 NO_DATE = "unknown"
 
@@ -60,6 +60,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             pa.field("world_y_m", pa.float64()),
             pa.field("speed_m_s", pa.float32()),
             pa.field("zones", pa.list_(pa.string())),
+            # The tracker's own id of the box; null where it is interpolated.
+            pa.field("raw_track_id", pa.int64()),
         ]
     ),
     "tracks": pa.schema(

@@ -83,6 +83,21 @@ def test_how_many_were_never_sure_is_in_the_manifest(tmp_path):
     assert read_refined(tmp_path, "door").unsure == refined.unsure
 
 
+def test_every_row_says_which_online_track_it_was_in_that_frame(plain):
+    tables, online = refined_tables(plain), archive.rows(plain, "movements")
+    there = {(r["source_uri"], r["frame_index"], r["track_id"]): r for r in online}
+    merged = {row["track_id"]: set(row["merged_from"]) for row in tables["tracks"]}
+    for row in tables["movements"]:
+        assert (row["raw_track_id"] is None) == row["is_interpolated"]
+        if not row["is_interpolated"]:
+            assert (row["source_uri"], row["frame_index"], row["raw_track_id"]) in there
+            merged[row["track_id"]].discard(row["raw_track_id"])
+    assert not any(merged.values())
+    # The online log has the column too, and no other id.
+    for row in online:
+        assert row["raw_track_id"] == (None if row["is_interpolated"] else row["track_id"])
+
+
 def test_events_and_counts_tell_of_the_same(plain):
     tables = refined_tables(plain)
     crossings = [row for row in tables["events"] if row["event_type"] == "crossing"]
@@ -202,7 +217,7 @@ def test_refined_files_say_what_made_their_rows(plain):
     for file in read_refined(plain, "door").files:
         footer = pq.read_metadata(plain / file.path).metadata
         assert footer[b"footfall.run_id"] == b"r"
-        assert footer[b"footfall.schema_version"] == b"3"
+        assert footer[b"footfall.schema_version"] == b"4"
 
 
 def test_a_start_that_died_before_it_had_swept_leaves_nothing_for_the_next(tmp_path, monkeypatch):

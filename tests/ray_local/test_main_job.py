@@ -134,7 +134,7 @@ def test_files_say_what_made_them_and_the_settings_can_be_used_again(
     (file,) = (job.output / "movements").rglob("*.parquet")
     footer = {k.decode(): v.decode() for k, v in pq.read_schema(file).metadata.items()}
     assert footer["footfall.run_id"] == job.summary["run_id"]
-    assert footer["footfall.schema_version"] == "3"
+    assert footer["footfall.schema_version"] == "4"
     assert len(footer["footfall.config_hash"]) == len(footer["footfall.model_hash"]) == 64
     assert not list(job.output.rglob("*.partial"))
     steps = duckdb.execute("select distinct step from read_parquet(?)", [job.glob("metrics")])

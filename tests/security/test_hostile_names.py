@@ -132,7 +132,9 @@ def test_a_cameras_file_cannot_name_a_camera_that_is_no_text(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("year", ["0001", "9999"])
 def test_a_name_that_tells_a_time_off_the_calendar_is_named(year: str) -> None:
-    rule = CameraRule(id="x", start_time="x_%Y%m%d", timezone="Asia/Tokyo")
+    rule = CameraRule(id="x", start_time="x_%Y%m%d_%H", timezone="Asia/Tokyo")
 
-    with pytest.raises(ConfigError, match=f"x_{year}0101.mkv' is said to have begun in the year"):
-        rule.began(f"/archive/x_{year}0101.mkv")
+    with pytest.raises(
+        ConfigError, match=f"x_{year}0101_00.mkv' is said to have begun in the year"
+    ):
+        rule.began(f"/archive/x_{year}0101_00.mkv")

@@ -64,7 +64,12 @@ def test_a_rule_matches_its_own_video_track_alone():
         ("%Y%m%d_%H%M%S", "Europe/Zurich", "20260715_093000.mkv", utc(2026, 7, 15, 7, 30)),
         ("%Y-%m-%dT%H%M%S%z", "Europe/Zurich", "2026-01-15T093000+0300.mp4", utc(2026, 1, 15, 6, 30)),
         ("ch(1) %d.%m.%y %I.%M %p", "UTC", "ch(1) 15.01.26 09.30 PM.avi", utc(2026, 1, 15, 21, 30)),
-        ("%Y_%j", "UTC", "cam7_2026_032.ts", utc(2026, 2, 1)),
+        ("%Y_%j_%H", "UTC", "cam7_2026_032_05.ts", utc(2026, 2, 1, 5)),
+        # A number of the camera that looks like a date, and one that goes on behind the time.
+        ("%Y%m%d_%H%M%S", "UTC", "cam20260115_20260115_093000.mkv", utc(2026, 1, 15, 9, 30)),
+        ("%Y%m%d%H%M%S", "UTC", "20260115093000_2.mkv", utc(2026, 1, 15, 9, 30)),
+        # What it began and ended at: the form says which is meant.
+        ("%Y%m%d_%H%M%S_", "UTC", "20260115_093000_20260115_094000.mkv", utc(2026, 1, 15, 9, 30)),
     ],
 )  # fmt: skip
 def test_a_name_tells_in_its_own_time_zone_when_a_recording_began(form, zone, name, began):
@@ -74,11 +79,51 @@ def test_a_name_tells_in_its_own_time_zone_when_a_recording_began(form, zone, na
     assert found.utcoffset() == timedelta(0)
 
 
-@pytest.mark.parametrize("name", ["north.mkv", "n_20261315_093000.mkv"])
+@pytest.mark.parametrize(
+    "name",
+    ["north.mkv", "n_20261315_093000.mkv", "n_120260115_093000.mkv", "n_20260115_0930001.mkv"],
+)
 def test_a_name_that_tells_no_time_is_named_together_with_the_form(name):
     rule = CameraRule(id="north-door", start_time="%Y%m%d_%H%M%S")
     with pytest.raises(ConfigError, match=rf"north-door.*{name}.*%Y%m%d_%H%M%S"):
         rule.began(f"/archive/{name}")
+
+
+def test_of_a_name_that_tells_several_times_none_is_chosen():
+    rule = CameraRule(id="north", start_time="%Y%m%d_%H%M%S")
+    with pytest.raises(ConfigError, match=r"north.*several times.*09:30:00.*09:40:00"):
+        rule.began("/archive/20260115_093000_20260115_094000.mkv")
+    same = rule.began("/archive/20260115_093000_20260115_093000.mkv")
+    assert same == utc(2026, 1, 15, 9, 30)
+
+
+@pytest.mark.parametrize(
+    ("form", "lacking"),
+    [
+        ("abc", "the year .* nor the month and day .* nor the hour"),
+        ("%H%M%S", "the year"),
+        ("%m%d_%H%M", r"tell the year \(%Y or %y\);"),
+        ("%j %H", "the year"),
+        ("%Y", "the month and day"),
+        ("%Y%d_%H", "the month and day"),
+        ("%Y%m%d", "the hour"),
+        ("%Y%m%d_%I%M%S", "the hour"),
+        ("%Y%m%d_%H_%S", "leaves out minutes"),
+        ("%Y%m%d_%Y_%H", "%Y is in it twice"),
+    ],
+)
+def test_a_form_that_does_not_fix_the_day_and_the_hour_is_refused(form, lacking):
+    with pytest.raises(ConfigError, match=f"'north'.*{form}.*{lacking}"):
+        CameraRule(id="north", start_time=form)
+
+
+def test_a_time_that_the_clocks_left_out_is_refused():
+    in_zurich = CameraRule(id="north", start_time="%Y%m%d_%H%M%S", timezone="Europe/Zurich")
+    with pytest.raises(ConfigError, match=r"north.*2026-03-29 02:30:00.*Europe/Zurich left out"):
+        in_zurich.began("/archive/20260329_023000.mkv")
+    # A camera whose clock is never set forward.
+    fixed = CameraRule(id="north", start_time="%Y%m%d_%H%M%S", timezone="Etc/GMT-1")
+    assert fixed.began("/archive/20260329_023000.mkv") == utc(2026, 3, 29, 1, 30)
 
 
 def test_the_container_tells_the_start_only_where_the_rule_asks_for_it():
@@ -115,7 +160,7 @@ def test_rules_are_read_in_the_order_of_the_file(tmp_path):
         id = "north"
         recording = "n_*.mkv"
         video_track = 1
-        start_time = "n_%Y%m%d"
+        start_time = "n_%Y%m%d_%H"
         timezone = "Europe/Zurich"
 
         [[camera]]
@@ -126,7 +171,7 @@ def test_rules_are_read_in_the_order_of_the_file(tmp_path):
             id="north",
             recording="n_*.mkv",
             video_track=1,
-            start_time="n_%Y%m%d",
+            start_time="n_%Y%m%d_%H",
             timezone="Europe/Zurich",
         ),
         CameraRule(id="any", recording="*", video_track=0, start_time=None, timezone="UTC"),
@@ -136,23 +181,28 @@ def test_rules_are_read_in_the_order_of_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ('[[camera]]\nid = "a"\nrecordings = "*"', "unknown key 'recordings'"),
+        ('[[camera]]\nid = "a"\nrecordings = "*"', "camera 'a': unknown key 'recordings'"),
         ('[[cameras]]\nid = "a"', "unknown key 'cameras'"),
         ('[[camera]]\nrecording = "*"', "no id"),
         ('[[camera]]\nid = ""', "id is empty"),
+        ('[[camera]]\nid = " "', "id is empty"),
         ("[[camera]]\nid = 7", "id = 7"),
-        ('[[camera]]\nid = "a"\nvideo_track = "0"', "video_track = '0'"),
-        ('[[camera]]\nid = "a"\nvideo_track = true', "video_track = True"),
-        ('[[camera]]\nid = "a"\ntimezone = "Mars/Olympus"', "'Mars/Olympus'"),
-        ('[[camera]]\nid = "a"\ntimezone = "../passwd"', "'../passwd'"),
-        ('[[camera]]\nid = "a"\nstart_time = "%Y_%Q"', "%Q"),
+        ('[[camera]]\nid = "a"\nvideo_track = "0"', "camera 'a': video_track = '0'"),
+        ('[[camera]]\nid = "a"\nvideo_track = true', "camera 'a': video_track = True"),
+        ('[[camera]]\nid = "a"\nvideo_track = -1', "camera 'a': video_track = -1"),
+        ('[[camera]]\nid = "a"\nrecording = ""', "camera 'a': recording = ''"),
+        ('[[camera]]\nid = "a"\nrecording = "cam[1.mkv"', r"camera 'a': recording = 'cam\[1"),
+        ('[[camera]]\nid = "a"\ntimezone = "Mars/Olympus"', "camera 'a': .*'Mars/Olympus'"),
+        ('[[camera]]\nid = "a"\ntimezone = "../passwd"', "camera 'a': .*'../passwd'"),
+        ('[[camera]]\nid = "a"\nstart_time = "%Y_%Q"', "camera 'a': .*%Q"),
+        ('[[camera]]\nid = "a"\nunits = "px"', "camera 'a': units = 'px'"),
         ('camera = "a"', r"no \[\[camera\]\]"),
         ("", r"no \[\[camera\]\]"),
-        ("[[camera", "cameras.toml"),
+        ("[[camera", "Expected"),
     ],
 )
 def test_what_is_wrong_in_a_cameras_file_is_named(tmp_path, text, named):
-    with pytest.raises(ConfigError, match=named):
+    with pytest.raises(ConfigError, match=rf"cameras\.toml.*{named}"):
         read_cameras(cameras_file(tmp_path, text))
 
 

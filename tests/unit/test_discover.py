@@ -135,3 +135,11 @@ def test_a_start_time_that_is_none_is_named_with_its_recording(archive):
     (archive / "list.csv").write_text("source_uri,start_time\na/1.ts,yesterday\n")
     with pytest.raises(ConfigError, match=r"list\.csv.*'yesterday' of 'a/1\.ts'"):
         find_starts([str(archive / "list.csv")])
+
+
+def test_a_day_without_a_time_is_no_start_time(archive):
+    (archive / "list.csv").write_text("source_uri,start_time\na/1.ts,2026-01-15\n")
+    with pytest.raises(
+        ConfigError, match=r"'2026-01-15' of 'a/1\.ts' is a day without a time: write"
+    ):
+        find_starts([str(archive / "list.csv")])

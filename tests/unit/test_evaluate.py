@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from jobs.evaluate import quality
+from jobs.evaluate import quality, within
 from jobs.export import cvat
 from jobs.mot import Tracks, read_mot, write_mot
 from jobs.one_track import choose
@@ -59,6 +59,16 @@ def test_what_is_on_a_box_to_be_ignored_is_not_counted():
     found = quality(truth, tracks(walk(7, 0), walk(9, 304)))
     assert (found.mota, found.idf1, found.people) == pytest.approx((1, 1, 1))
     assert quality(truth, tracks(walk(7, 0), walk(9, 600))).mota == pytest.approx(0)
+
+
+def test_only_frames_that_the_truth_is_of_are_looked_at_and_the_log_says_so(caplog):
+    truth = tracks(walk(1, 0, range(4, 6)))
+    found = within(truth, tracks(walk(7, 0)))
+    assert quality(truth, found).mota == pytest.approx(1)
+    assert "frames 5 to 6: 18 of 20 boxes" in caplog.text
+    caplog.clear()
+    assert len(within(truth, found).frame) == 2
+    assert not caplog.text
 
 
 def test_truth_is_read_frames_from_0_with_what_is_to_be_ignored(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from jobs.refining import scenes_of
 from pipeline.errors import ConfigError
 from pipeline.floor import LEAST_POINTS, calibrate
 
@@ -125,12 +126,12 @@ def test_a_wrong_point_among_more_than_needed_shows_in_the_residual():
     camera = Pinhole()
     floor_m = np.array([*FLOOR_M, (0, 7), (1, 9), (-1, 6)], float)
     pixels = camera.to_picture(floor_m)
-    floor_m[5] += [1.0, 0.0]
+    floor_m[5] += [0.7, 0.0]
     floor = calibrate(told(pixels), told(floor_m))
     off = np.linalg.norm(floor.to_metres(pixels) - floor_m, axis=1)
     assert floor.residual_m == pytest.approx(math.sqrt((off**2).mean()))
     assert floor.worst_m == pytest.approx(off.max())
-    assert 0.1 < floor.residual_m < floor.worst_m < 1.5
+    assert 0.1 < floor.residual_m < floor.worst_m < 1.0
 
 
 def test_a_point_that_is_a_pixel_off_is_less_than_a_decimetre_off_on_a_floor_nearby():
@@ -263,3 +264,69 @@ def test_every_map_of_four_corners_is_recovered_and_fits_all_the_points_it_maps(
     by_all = calibrate(told([*image, *inner]), told([*floor_m, *expected]))
     assert by_all.to_metres(inner) == pytest.approx(expected, abs=1e-6 * scale)
     assert by_all.worst_m < 1e-6 * scale
+
+
+def test_points_that_no_floor_fits_are_refused():
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(200):
+        count = random.integers(6, 9)
+        image = told(random.uniform([0, 0], [1280, 720], (count, 2)))
+        try:
+            floor = calibrate(image, told(random.uniform(0, 10, (count, 2))))
+        except ConfigError:
+            refused += 1
+        else:
+            assert floor.residual_m <= 0.5
+    assert refused >= 195
+
+
+def test_one_point_that_is_somewhere_else_is_named_and_clicks_that_are_off_are_not():
+    camera = Pinhole()
+    floor_m = [*FLOOR_M, (0, 7), (1, 9), (-1, 6)]
+    image = camera.to_picture(floor_m)
+    clicked = image + np.random.default_rng(1).uniform(-2, 2, image.shape)
+    assert 0 < calibrate(told(clicked), told(floor_m)).residual_m < 0.1
+    floor_m[5] = (1, 7)
+    with pytest.raises(ConfigError, match=r"its 7 points are off by .* m on a floor of"):
+        calibrate(told(image), told(floor_m))
+
+
+def test_four_points_of_which_three_are_as_good_as_on_a_line_are_refused():
+    camera = Pinhole()
+    for off_m, is_right in ((0.02, False), (0.5, True)):
+        floor_m = [(-2, 4), (0, 6 + off_m), (2, 8), (2, 4)]
+        image = told(np.round(camera.to_picture(floor_m)))
+        if is_right:
+            calibrate(image, told(floor_m))
+        else:
+            with pytest.raises(ConfigError, match="or nearly"):
+                calibrate(image, told(floor_m))
+    with pytest.raises(ConfigError, match="or nearly"):
+        calibrate(
+            ((100, 700), (600, 400), (1100, 102), (900, 650)), ((0, 0), (3, 5), (7, 9), (6, 1))
+        )
+    # A corridor is narrow at its end, in the picture alone.
+    corridor = [(-1, 4), (1, 4), (1, 40), (-1, 40)]
+    calibrate(told(camera.to_picture(corridor)), told(corridor))
+
+
+def test_the_log_says_that_four_points_tell_nothing_of_how_far_off_they_are(tmp_path, caplog):
+    path = tmp_path / "cameras.toml"
+    camera = Pinhole()
+
+    def write(floor_m):
+        image = camera.to_picture(floor_m).tolist()
+        path.write_text(
+            f'[[camera]]\nid = "door"\n[camera.calibration]\nimage = {image}\n'
+            f"floor_m = {[list(map(float, each)) for each in floor_m]}\n"
+        )
+
+    caplog.set_level("INFO")
+    write(FLOOR_M[:4])
+    scenes_of(str(path))
+    assert "four points fit always" in caplog.text
+    assert "off by" not in caplog.text
+    write([*FLOOR_M[:4], (0, 7)])
+    scenes_of(str(path))
+    assert "its 5 points are off by 0.000 m" in caplog.text

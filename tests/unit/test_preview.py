@@ -99,10 +99,31 @@ def test_a_head_is_the_upper_part_of_a_box_and_wider_than_it():
     assert head_regions(boxes, 640, 480) == [(85, 50, 215, 116)]
 
 
+@pytest.mark.parametrize(
+    ("box", "bottom"),
+    [
+        # One who sits, and one who stands with spread arms: half the width, not 22 % of the height.
+        ((100, 100, 200, 250), 150),
+        ((100, 100, 220, 300), 160),
+        # Squat: somebody of whom only head and shoulders are in view.
+        ((100, 100, 200, 200), 200),
+        ((100, 100, 200, 230), 230),
+        # Cut by the lower edge: as far down as it is wide. Cut by the upper edge: all of it.
+        ((100, 300, 200, 480), 400),
+        ((100, 300, 200, 479), 400),
+        ((100, 0, 200, 250), 250),
+        ((100, 1.5, 200, 250), 250),
+    ],
+)
+def test_of_a_box_that_is_not_a_whole_person_more_is_blurred(box, bottom):
+    ((_, top, _, told),) = head_regions(np.array([box], np.float32), 640, 480)
+    assert (top, told) == (int(box[1]), bottom)
+
+
 def test_heads_end_where_the_picture_does_and_none_is_outside():
     boxes = [[-20, -10, 40, 90], [600, 400, 660, 500], [700, 10, 800, 90], [10, -90, 50, 0]]
     regions = head_regions(np.array(boxes, np.float32), 640, 480)
-    assert regions == [(0, 0, 49, 12), (591, 400, 640, 422)]
+    assert regions == [(0, 0, 49, 90), (591, 400, 640, 460)]
     assert head_regions(np.zeros((0, 4)), 640, 480) == []
 
 
@@ -246,6 +267,13 @@ def test_a_picture_is_at_least_as_large_as_its_still_and_at_most_half_as_large_a
     height, width = made.shape[:2]
     assert size[0] <= width <= 1.5 * size[0]
     assert size[1] <= height <= 1.5 * size[1]
+
+
+def test_a_picture_without_paths_says_where_they_come_from_unless_there_are_none():
+    without, none_there = png(sketch()), png(sketch(is_told_of=True))
+    assert without.shape == none_there.shape
+    changed = np.flatnonzero((without != none_there).any(axis=(1, 2)))
+    assert 0 < len(changed) < 60, "one line of text"
 
 
 def test_every_mark_is_drawn_and_no_name_breaks_the_picture():

@@ -143,6 +143,9 @@ def test_a_line_and_a_zone_may_have_one_name_and_masks_need_none(tmp_path):
         ("[[camera.line]]\n" + STEP, "line '': its name is no text, or it has none"),
         ("[[camera.zone]]\n" + TRIANGLE, "zone '': its name is no text, or it has none"),
         ('[[camera.zone]]\nname = ""\n' + TRIANGLE, "zone '': its name is no text, or it has none"),
+        ('[[camera.zone]]\nname = "  "\n' + TRIANGLE, "zone '  ': its name begins or ends with"),
+        ('[[camera.zone]]\nname = "q "\n' + TRIANGLE, "zone 'q ': its name begins or ends with"),
+        (LINE + "points = [[0, 1], [1, 1]]", "line 'door': all its points lie in one pixel"),
         ("[[camera.zone]]\nname = 7\n" + TRIANGLE, "zone 7: its name is no text, or it has none"),
         (LINE, "line 'door': it has no points"),
         (ZONE, "zone 'queue': it has no polygon"),
@@ -208,6 +211,12 @@ def test_a_line_that_is_none_is_named_with_its_camera(tmp_path, points, why):
         ("[[0, 0], [10, 0], [inf, 10]]", "polygon is no list of points"),
         ("[[0, 0], [10, 0], [true, 10]]", "polygon is no list of points"),
         ("[[0, 0], [10, 0], 10]", "polygon is no list of points"),
+        ("[[0, 0], [5, 5.0000001], [10, 10]]", "its corners lie on a line"),
+        ("[[0, 0], [1000, 0], [1000, 0.4], [0, 0.4]]", "its corners lie on a line"),
+        (
+            "[[0, 0], [0.5, 0], [0.5, 0.5]]",
+            'in one pixel: if they are shares of the picture, write units = "normalised"',
+        ),
         ('"0,0 10,0 10,10"', "polygon is no list of points"),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_file_says_what_made_it_and_holds_the_table_s_columns(tmp_path):
                 "footfall.run_id": "run-1",
                 "footfall.config_hash": "c0ffee",
                 "footfall.model_hash": "f59b",
-                "footfall.schema_version": "3",
+                "footfall.schema_version": "4",
             }.items()
         )
 
