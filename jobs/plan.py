@@ -19,6 +19,7 @@ from jobs.settings import JobSettings
 from jobs.spec import plan_here
 from jobs.survey import survey
 from pipeline.aws import ARCHIVED
+from pipeline.store import check_reach, reach_s3
 
 _COLUMNS = ("recording", "track", "camera", "codec", "size", "fps", "length", "frames", "skipped")
 
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _plan(settings: JobSettings) -> int:
+    if settings.output:
+        reach_s3(settings.aws)
+        check_reach(settings.output_path)
     found, console = survey(settings), wide_console()
     show(console, found)
     if found.wanted:

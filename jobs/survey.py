@@ -22,6 +22,7 @@ from pipeline.floor import Points
 from pipeline.letterbox import fit
 from pipeline.probe_pool import probe_all
 from pipeline.records import Failure, Footage, FootageKey, Recording, VideoTrack
+from pipeline.s3 import check_recordings
 from pipeline.tables import is_filable
 from pipeline.window import FootageWindow
 
@@ -45,6 +46,7 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
     told = gather(settings, committed)
     reach = reach_of(settings, told)
     listed = reach.recordings() if reach else find_recordings(settings.input, settings.aws)
+    check_recordings(listed, settings.aws)
     probed = list(zip(listed, probe_all(listed, aws=settings.aws), strict=True))
     recordings = [item for _, item in probed if isinstance(item, Recording)]
     failures = [

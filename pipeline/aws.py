@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError, FootfallError
 
 SCHEME = "s3://"
 # A server that does not answer is waited for so long; one that is slow, so long for each read.
-_CONNECT_S, _READ_S = 5, 60
+_CONNECT_S, READ_S, FIRST_LOOK_READ_S = 5, 30, 5
 # A first look shall fail soon; work that is under way waits out what passes: some minutes.
 FIRST_LOOK_TRIES, WORK_TRIES = 2, 10
 _POOL = 32
@@ -129,7 +129,9 @@ retries = Counter()
 
 # Clients may be shared by threads, and take 30 ms and a megabyte each to make.
 @cache
-def client(service: str, settings: AwsSettings, tries: int = WORK_TRIES) -> Any:  # noqa: ANN401 -- made at run time
+def client(
+    service: str, settings: AwsSettings, tries: int = WORK_TRIES, read_s: float = READ_S
+) -> Any:  # noqa: ANN401 -- made at run time
     """Return this process's client of a service ("s3", "rekognition").
 
     Requests that are throttled, time out or lose their connection are made again, ever later; and
@@ -139,6 +141,7 @@ def client(service: str, settings: AwsSettings, tries: int = WORK_TRIES) -> Any:
         service: AWS's name of it.
         settings: Where and as whom.
         tries: Of each request, the first one included.
+        read_s: How long a server may be silent in each.
 
     Raises:
         ConfigError: There is no such profile, no region, or no such address.
@@ -154,7 +157,7 @@ def client(service: str, settings: AwsSettings, tries: int = WORK_TRIES) -> Any:
             "total_max_attempts": tries,
         },
         connect_timeout=_CONNECT_S,
-        read_timeout=_READ_S,
+        read_timeout=read_s,
         max_pool_connections=_POOL,
         # Its own one, of which it thinks anew for each request, is a tenth of what a request costs us.
         user_agent=f"footfall Boto3/{boto3.__version__}",
@@ -229,6 +232,11 @@ def is_busy(error: Exception) -> bool:
     response: dict[str, Any] = getattr(error, "response", None) or {}
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return status in _BUSY
+
+
+def is_refused(error: Exception) -> bool:
+    """Say whether these credentials, known as they are, may not do something."""
+    return _code(error) in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled")
 
 
 def is_taken(error: Exception) -> bool:

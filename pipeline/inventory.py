@@ -26,7 +26,7 @@ from pyarrow import orc
 from pipeline.aws import AwsSettings, S3Address, explained, is_s3
 from pipeline.errors import ConfigError
 from pipeline.records import Listed
-from pipeline.s3 import read_object, read_range
+from pipeline.s3 import find_object, read_list, read_range
 from pipeline.store import scratch
 
 _ROWS_AT_ONCE = 8192
@@ -76,6 +76,8 @@ def read_inventory(given: str, aws: AwsSettings) -> Iterator[Listed]:
         ConfigError: It cannot be read, or is no inventory.
     """
     inventory = _parse(given, aws)
+    if inventory.files and not is_s3(given):
+        find_object(inventory.files[0][0], aws, f"inventory {given!r}:")
     for address, md5 in inventory.files:
         with tempfile.TemporaryFile(dir=scratch()) as file:
             _fetch(address, aws, file, md5)
@@ -89,7 +91,7 @@ def read_inventory(given: str, aws: AwsSettings) -> Iterator[Listed]:
 
 def _parse(given: str, aws: AwsSettings) -> _Inventory:
     try:
-        content = read_object(given, aws) if is_s3(given) else Path(given).read_bytes()
+        content = read_list(given, aws, "inventory") if is_s3(given) else Path(given).read_bytes()
         plain = json.loads(content)
         bucket = plain["destinationBucket"].rpartition(":")[2]
         form, schema = plain["fileFormat"], plain["fileSchema"]

@@ -31,7 +31,7 @@ from pipeline.aws import (
     parse_address,
 )
 from pipeline.errors import OutputError
-from pipeline.s3 import check_bucket, list_objects, read_range
+from pipeline.s3 import check_bucket, check_may_write, list_objects, read_range
 
 _ROOT = "s3:"
 _KEYS_A_REQUEST = 1000
@@ -80,6 +80,16 @@ def shown(path: Path) -> str:
     """Return a path as users write it."""
     address = _address(path)
     return str(address) if address else str(path)
+
+
+def check_writable(root: Path) -> None:
+    """Make sure, soon, that an output in S3 may be written.
+
+    Raises:
+        ConfigError: It may not.
+    """
+    if address := _address(root / "may-write"):
+        check_may_write(address, _Reach.settings, "output", **_encryption())
 
 
 def check_reach(root: Path) -> None:

@@ -175,6 +175,14 @@ def test_a_key_encrypts_what_is_written(bucket: Bucket, root: Path) -> None:
         assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", key)
 
 
+def test_whether_one_may_write_is_found_out_without_writing(bucket: Bucket, root: Path) -> None:
+    store.check_writable(root)
+    run = open_run(store.shown(root))
+    store.check_writable(root)
+    assert bucket.keys() == ["logs/run.json"]
+    assert find_run(store.shown(root)).run_id == run.run_id
+
+
 def test_an_output_without_a_bucket_is_refused(bucket: Bucket) -> None:
     with pytest.raises(ConfigError, match="names no bucket"):
         store.output_root("s3:///logs")
