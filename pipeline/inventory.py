@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import json
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ _CSV_COLUMNS = {
 }
 _NEEDED = ("bucket", "key", "size")
 _FORMS = ("CSV", "Parquet", "ORC")
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zlib.error, csv.Error, pa.ArrowException)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ def read_inventory(given: str, aws: AwsSettings) -> Iterator[Listed]:
                 for row in _rows(inventory, file):
                     if listed := _listed(row):
                         yield listed
-            except (OSError, EOFError, ValueError, KeyError, csv.Error, pa.ArrowException) as error:
+            except _UNREADABLE as error:
                 raise ConfigError(f"inventory {given!r}: '{address}': {error}") from error
 
 
@@ -144,8 +146,15 @@ def _rows(inventory: _Inventory, file: IO[bytes]) -> Iterator[dict[str, Any]]:
 
 def _csv_rows(columns: tuple[str, ...], file: IO[bytes]) -> Iterator[dict[str, Any]]:
     places = {name: columns.index(told) for name, told in _CSV_COLUMNS.items() if told in columns}
-    with gzip.open(file, "rt", encoding="utf-8", newline="") as lines:
-        for line in csv.reader(lines):
+    with gzip.open(file, "rt", encoding="utf-8", newline="") as text:
+        lines = csv.reader(text)
+        for line in lines:
+            if not line:
+                continue
+            if len(line) <= max(places.values()):
+                raise ValueError(
+                    f"line {lines.line_num} has {len(line)} fields, not {len(columns)}: {line}"
+                )
             row: dict[str, Any] = {name: line[place] for name, place in places.items()}
             # In CSV, and there alone, keys are encoded as in an address.
             row["key"] = unquote_plus(row["key"])

@@ -1,5 +1,6 @@
 """Inventories of S3: read in any form, chosen from by names; what a run does not reach stays shut."""
 
+import gzip
 import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -116,6 +117,33 @@ def test_a_bad_inventory_is_refused_in_one_line(
         list(read_inventory(manifest, bucket.settings))
     assert reason in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (gzip.compress(b'"b","a.mkv","5"\n"b"\n'), "line 2 has 1 fields, not 3: ['b']"),
+        (gzip.compress(b"")[:10] + b"\xff" * 40, "decompressing"),
+    ],
+    ids=["a short line", "bytes that are no gzip's"],
+)
+def test_a_damaged_data_file_is_named_with_what_is_wrong(
+    bucket: Bucket, content: bytes, reason: str
+) -> None:
+    file = {"key": bucket.put("data.gz", content).rpartition("/")[2]}
+    manifest = put_inventory(bucket, "CSV", files=[file], fileSchema="Bucket, Key, Size")
+    with pytest.raises(ConfigError, match=r"data\.gz") as raised:
+        list(read_inventory(manifest, bucket.settings))
+    assert reason in str(raised.value)
+
+
+def test_blank_lines_of_an_inventory_are_nothing(bucket: Bucket) -> None:
+    bucket.put("data.gz", gzip.compress(b'\n"b","a.mkv","5"\n\n'))
+    manifest = put_inventory(
+        bucket, "CSV", files=[{"key": "data.gz"}], fileSchema="Bucket, Key, Size"
+    )
+    (found,) = read_inventory(manifest, bucket.settings)
+    assert found.source_uri == "s3://b/a.mkv"
 
 
 def test_other_json_is_no_inventory(bucket: Bucket) -> None:
