@@ -123,9 +123,19 @@ def walk(folder: Path) -> list[Path]:
     address = _address(folder)
     if address is None:
         return sorted(path for path in folder.rglob("*") if path.is_file())
-    below = S3Address(address.bucket, address.key.rstrip("/") + "/")
-    found = (parse_address(each.source_uri) for each in list_objects(below, _Reach.settings))
-    return sorted(Path(_ROOT, each.bucket, each.key) for each in found)
+    # What ends in "/" is how consoles show an empty folder.
+    keys = [key for key in _keys_below(address) if not key.endswith("/")]
+    return sorted(Path(_ROOT, address.bucket, key) for key in keys)
+
+
+def _beginning(address: S3Address) -> str:
+    """Return how the keys of what lies in a folder begin; those of a whole bucket begin anyhow."""
+    return address.key.rstrip("/") + "/" if address.key else ""
+
+
+def _keys_below(address: S3Address) -> list[str]:
+    below = S3Address(address.bucket, _beginning(address))
+    return [parse_address(each.source_uri).key for each in list_objects(below, _Reach.settings)]
 
 
 def files(folder: Path, pattern: str = "*") -> list[Path]:
@@ -140,7 +150,7 @@ def folders(folder: Path) -> list[str]:
     address = _address(folder)
     if address is None:
         return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    beginning, names = address.key.rstrip("/") + "/", []
+    beginning, names = _beginning(address), []
     with _refused(folder):
         pages = (
             _s3()
@@ -316,17 +326,34 @@ def delete(path: Path) -> None:
 
 
 def delete_folder(folder: Path) -> None:
-    """Remove a folder and all in it, if it is there."""
+    """Remove a folder and all in it, if it is there.
+
+    Raises:
+        OutputError: S3 does not remove something.
+    """
     address = _address(folder)
     if address is None:
         if folder.is_dir():
             shutil.rmtree(folder)
         return
-    keys = [{"Key": parse_address(shown(path)).key} for path in walk(folder)]
+    keys = _keys_below(address)
     for start in range(0, len(keys), _KEYS_A_REQUEST):
         with _refused(folder):
-            some = {"Objects": keys[start : start + _KEYS_A_REQUEST], "Quiet": True}
-            _s3().delete_objects(Bucket=address.bucket, Delete=some)
+            some = [{"Key": key} for key in keys[start : start + _KEYS_A_REQUEST]]
+            answer = _s3().delete_objects(
+                Bucket=address.bucket, Delete={"Objects": some, "Quiet": True}
+            )
+        _check_deleted(address.bucket, answer)
+
+
+def _check_deleted(bucket: str, answer: dict[str, Any]) -> None:
+    """Make sure that nothing was refused: the answer to many at once is 200 all the same."""
+    from botocore.exceptions import ClientError
+
+    if refused := answer.get("Errors"):
+        first = refused[0]
+        with explained(f"'{S3Address(bucket, first['Key'])}' cannot be removed", OutputError):
+            raise ClientError({"Error": first}, "DeleteObjects")
 
 
 @contextmanager

@@ -154,6 +154,47 @@ def test_a_run_is_made_once_and_found_again(bucket: Bucket, root: Path) -> None:
     assert bucket.keys() == ["logs/notes.txt", "logs/run.json"]
 
 
+def test_a_whole_bucket_may_be_an_output(bucket: Bucket) -> None:
+    root = store.output_root(f"s3://{bucket.name}/")
+    made = open_run(store.shown(root))
+    write_whole(root / "ledger" / "wanted.parquet", b"x")
+    assert store.files(root) == [root / "run.json"]
+    assert store.folders(root) == ["ledger"]
+    assert store.walk(root) == [root / "ledger" / "wanted.parquet", root / "run.json"]
+    assert open_run(store.shown(root), overwrite=True).run_id != made.run_id
+    assert bucket.keys() == ["run.json"]
+
+
+def test_what_consoles_show_as_a_folder_is_no_file_and_goes_with_it(
+    bucket: Bucket, root: Path
+) -> None:
+    bucket.put("logs/movements/", b"")
+    bucket.put("logs/movements/a.parquet")
+    assert store.walk(root / "movements") == [root / "movements" / "a.parquet"]
+    store.delete_folder(root / "movements")
+    assert bucket.keys() == []
+
+
+def test_what_s3_does_not_remove_is_named(bucket: Bucket, root: Path) -> None:
+    bucket.put("logs/movements/a.parquet")
+    # AWS answers so, with 200.
+    content = (
+        b'<?xml version="1.0" encoding="UTF-8"?><DeleteResult><Error>'
+        b"<Key>logs/movements/a.parquet</Key><Code>AccessDenied</Code><Message>Access Denied</Message>"
+        b"</Error></DeleteResult>"
+    )
+    days = BadDays(
+        bucket.endpoint_url,
+        refusal=(200, "AccessDenied"),
+        refuses=lambda method, _: method == "POST",
+    )
+    days.refused = content
+    with flaky_proxy(days) as endpoint_url:
+        store.reach_s3(AwsSettings(endpoint_url=endpoint_url))
+        with pytest.raises(OutputError, match=r"a\.parquet' cannot be removed: access is denied"):
+            store.delete_folder(root / "movements")
+
+
 def test_a_name_ends_in_the_hash_of_the_content(root: Path) -> None:
     failure = Failure(source_uri="a", step="probe", error_class="E", message="m")
     made_by = Provenance(run_id="r", config_hash="c", model_hash="m")
