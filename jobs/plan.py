@@ -17,7 +17,7 @@ from jobs.labelling import cost_line, frames_to_ask
 from jobs.options import add_options, resolve
 from jobs.settings import JobSettings
 from jobs.spec import plan_here
-from jobs.survey import survey
+from jobs.survey import TOO_LARGE, survey
 from pipeline.aws import ARCHIVED
 from pipeline.store import check_reach, reach_s3
 
@@ -79,6 +79,8 @@ def _show_storage(console: Console, found: Survey) -> None:
         console.print(
             f"{archived} recording(s) are archived: what is not restored in S3 first will fail"
         )
+    if too_large := {e.footage.source_uri for e in found.found if e.skipped == TOO_LARGE}:
+        console.print(f"{len(too_large)} recording(s) are larger than --cache-gb and will fail")
 
 
 def show_memory(console: Console, plan: MemoryPlan, disk: float) -> None:

@@ -222,6 +222,19 @@ def explain(error: Exception) -> str:
     return _one_line(error)
 
 
+def archive_of(error: Exception) -> str:
+    """Return the storage class of an object that cannot be read since it is archived; "" otherwise.
+
+    Args:
+        error: An error of boto3, or one that was made of it.
+    """
+    cause = error if hasattr(error, "response") else error.__cause__
+    response: dict[str, Any] = getattr(cause, "response", None) or {}
+    told = response.get("Error", {})
+    is_archived = told.get("Code") == "InvalidObjectState"
+    return str(told.get("StorageClass", "archive class unknown")) if is_archived else ""
+
+
 def is_gone(error: Exception) -> bool:
     """Say whether an error of boto3 means that there is no such object."""
     return _code(error) in ("NoSuchKey", "404", "NotFound")

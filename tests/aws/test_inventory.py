@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from jobs import benchmark_keys
+from jobs import benchmark_keys, plan
 from jobs.benchmark_keys import line
+from jobs.exits import EXIT_PARTIAL
 from jobs.reach import reach_of
 from jobs.settings import JobSettings
 from jobs.survey import survey
@@ -216,6 +217,35 @@ def test_only_what_a_run_reaches_is_opened_and_told_of(bucket: Bucket, footage: 
     assert sorted(failed) == [f"s3://{bucket.name}/{key}" for key in missing]
     # A name does not depend on what else there is.
     assert {each.key.camera_id for each in found} == {f"{bucket.name}/{key}-0" for key in keys}
+
+
+def test_a_manifests_recordings_have_their_storage_classes_told_once_they_are_read(
+    bucket: Bucket, footage: Path
+) -> None:
+    clip = (footage / "TUD-Campus.mp4").read_bytes()
+    bucket.put("a.mp4", clip)
+    bucket.put("b.mp4", clip, StorageClass="STANDARD_IA")
+    bucket.put("old.mp4", clip, StorageClass="DEEP_ARCHIVE")
+    manifest = bucket.put("list.csv", b"a.mp4\nb.mp4\nold.mp4\n")
+    found = survey(settings_of(bucket, manifest))
+    assert found.storage_classes == {"STANDARD": 1, "STANDARD_IA": 1, "DEEP_ARCHIVE": 1}
+    (failure,) = found.failures
+    assert "it is archived (DEEP_ARCHIVE): restore it in S3" in failure.message
+
+
+def test_what_no_nodes_disk_may_hold_is_a_failure_before_any_work(
+    bucket: Bucket, footage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = bucket.upload("large.mp4", footage / "TUD-Campus.mp4")
+    reach = "--endpoint-url", bucket.endpoint_url, "--model", "stand-in"
+    assert plan.main(["--input", large, *reach, "--cache-gb", "0.0001"]) == EXIT_PARTIAL
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 recording(s) are larger than --cache-gb and will fail" in said
+    assert "raise --cache-gb" in said
+    found = survey(settings_of(bucket, large, cache_gb=0.0001))
+    assert [each.source_uri for each in found.failures] == [large]
+    assert found.wanted == []
+    assert survey(settings_of(bucket, large)).failures == ()
 
 
 @pytest.mark.parametrize("form", ["CSV", "Parquet"])
