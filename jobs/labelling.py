@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.found import Survey
+from jobs.found import Survey, within
 from jobs.settings import JobSettings
 from pipeline.aws import client
 from pipeline.cache import CacheSettings
@@ -28,7 +28,7 @@ def frames_to_ask(settings: JobSettings, found: Survey) -> int:
     """Return about how many frames labels would be asked of; 0 if they are not wanted."""
     every = settings.aws_frame_skip if settings.aws_labels else 0
     footages = (each.footage for each in found.wanted)
-    return sum(label_calls(f.track.expected_frames, every, f.stride) for f in footages)
+    return sum(within(f, label_calls(f.track.expected_frames, every, f.stride)) for f in footages)
 
 
 def cost_line(settings: JobSettings, calls: int) -> str:

@@ -12,7 +12,7 @@ from cluster.memory import MemoryPlan
 from cluster.meter import MIB
 from jobs.console import clock, printable, show_failures, wide_console
 from jobs.exits import EXIT_OK, EXIT_PARTIAL, ending
-from jobs.found import Found, Survey, disk_bytes
+from jobs.found import Found, Survey, disk_bytes, within
 from jobs.labelling import cost_line, frames_to_ask
 from jobs.options import add_options, resolve
 from jobs.settings import JobSettings
@@ -59,7 +59,9 @@ def show(console: Console, found: Survey) -> None:
         show_failures(console, found.failures)
     wanted = found.wanted
     sizes = {each.recording.source_uri: each.recording.size_bytes for each in wanted}
-    frames = sum(-(-e.footage.track.expected_frames // e.footage.stride) for e in wanted)
+    frames = sum(
+        within(e.footage, -(-e.footage.track.expected_frames // e.footage.stride)) for e in wanted
+    )
     console.print(
         f"{len(wanted)} video track(s) of {len(sizes)} recording(s), "
         f"{len({each.footage.key.camera_id for each in wanted})} camera(s): about {frames} frames "
