@@ -213,13 +213,21 @@ def explain(error: Exception) -> str:
         storage_class = response["Error"].get("StorageClass", "an archive class")
         return f"it is archived ({storage_class}): restore it in S3, then `footfall retry`"
     if code in _MEANINGS:
-        return f"{_MEANINGS[code]} ({code})"
+        return f"{_MEANINGS[code]} ({code}{_own_words(response['Error'])})"
     name = type(error).__name__
     if name == "NoCredentialsError":
         return "no credentials: set AWS_PROFILE or the AWS_ variables, or give the machine a role"
     if name in ("EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError"):
         return f"the server does not answer: {_one_line(error)}"
     return _one_line(error)
+
+
+def _own_words(told: dict[str, Any]) -> str:
+    """Return what a server says of its own about a denial: whom, what and which key it is about."""
+    words = " ".join(str(told.get("Message", "")).split())
+    is_denial = "denied" in _MEANINGS[told["Code"]] or "KMS" in told["Code"]
+    is_news = words.strip(".").lower() not in ("", "access denied", "forbidden")
+    return f": {words}" if is_denial and is_news else ""
 
 
 def archive_of(error: Exception) -> str:
