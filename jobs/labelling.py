@@ -19,6 +19,7 @@ from pipeline.labeller import Labeller
 from pipeline.labels import PRICED_ON, USD_PER_1000, LabelSettings, calls_within, price_usd
 from pipeline.ledger import cameras_of
 from pipeline.records import Failure, Footage
+from pipeline.store import side_by_side
 from pipeline.tables import Provenance
 
 log = logging.getLogger(__name__)
@@ -132,11 +133,8 @@ def label_failures(output: Path, cameras: Iterable[str]) -> list[Failure]:
     Raises:
         OutputError: What is on disk is damaged.
     """
-    return [
-        each.failure
-        for camera_id in cameras
-        for each in LabelLedger(output, camera_id).state().unanswered
-    ]
+    states = side_by_side(output, lambda camera_id: LabelLedger(output, camera_id).state(), cameras)
+    return [each.failure for state in states for each in state.unanswered]
 
 
 def label_totals(

@@ -13,12 +13,13 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.aws import (
     AwsSettings,
@@ -35,8 +36,13 @@ from pipeline.s3 import check_bucket, check_may_write, list_objects, read_range
 
 _ROOT = "s3:"
 _KEYS_A_REQUEST = 1000
+_AT_ONCE = 16
 # What S3 takes in one PUT.
 MOST_PUT_BYTES = 5 << 30
+
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 
 class _Reach:
@@ -354,6 +360,20 @@ def _check_deleted(bucket: str, answer: dict[str, Any]) -> None:
         first = refused[0]
         with explained(f"'{S3Address(bucket, first['Key'])}' cannot be removed", OutputError):
             raise ClientError({"Error": first}, "DeleteObjects")
+
+
+def side_by_side(root: Path, do: Callable[[_Item], _Made], items: Iterable[_Item]) -> list[_Made]:
+    """Return what `do` makes of each, in their order; in S3 many are done at once.
+
+    Args:
+        root: Of the output that they are about: S3 takes a while to answer, and a disk does not.
+        do: What is done; threads must be able to share it.
+        items: Of what.
+    """
+    if not in_s3(root):
+        return [do(item) for item in items]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(do, items))
 
 
 @contextmanager

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from botocore.exceptions import ClientError
 
 from pipeline import store
 from pipeline.atomic import look_if_there, partial_of, publish, remove, swap, write_whole
-from pipeline.aws import AwsSettings
+from pipeline.aws import AwsSettings, explain
 from pipeline.errors import ConfigError, OutputError
 from pipeline.lease import Leases, lease_of, workers
 from pipeline.records import Failure
@@ -152,6 +153,32 @@ def test_a_run_is_made_once_and_found_again(bucket: Bucket, root: Path) -> None:
     bucket.put("logs/notes.txt", b"not ours")
     assert open_run(store.shown(root), overwrite=True).run_id != made.run_id
     assert bucket.keys() == ["logs/notes.txt", "logs/run.json"]
+
+
+def test_many_are_done_at_once_in_s3_and_told_in_their_order(root: Path) -> None:
+    meeting = threading.Barrier(4, timeout=60)
+
+    def meet(number: int) -> int:
+        meeting.wait()
+        return -number
+
+    assert store.side_by_side(root, meet, range(8)) == [-number for number in range(8)]
+    cameras = [f"cam{number}" for number in range(20)]
+    with Leases(root, "one").held(cameras):
+        assert [lease_of(root, camera) for camera in cameras] == ["one"] * 20
+    assert [lease_of(root, camera) for camera in cameras] == [None] * 20
+
+
+def test_a_denial_is_told_in_the_servers_words_too() -> None:
+    said = (
+        "User: arn:aws:iam::123456789012:user/a is not authorized to perform: kms:GenerateDataKey\n"
+        "on resource: arn:aws:kms:us-east-1:123456789012:key/k"
+    )
+    told = explain(ClientError({"Error": {"Code": "AccessDenied", "Message": said}}, "PutObject"))
+    assert "access is denied" in told
+    assert told.endswith(f"(AccessDenied: {' '.join(said.split())})")
+    plain = {"Error": {"Code": "AccessDenied", "Message": "Access Denied"}}
+    assert explain(ClientError(plain, "PutObject")).endswith("(AccessDenied)")
 
 
 def test_a_whole_bucket_may_be_an_output(bucket: Bucket) -> None:
