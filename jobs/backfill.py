@@ -46,7 +46,7 @@ from pipeline.holdings import committed_cameras, committed_failures
 from pipeline.lease import Leases, workers
 from pipeline.refined import left_over
 from pipeline.run_folder import MadeWith, RunFolder, open_run
-from pipeline.store import reach_s3
+from pipeline.store import check_reach, check_writable, reach_s3
 
 # By its name: under `python -m` this module is `__main__`.
 log = logging.getLogger("jobs.backfill")
@@ -115,6 +115,8 @@ def _check(settings: JobSettings) -> None:
     )
     find_ffmpeg()
     reach_s3(settings.aws)
+    check_reach(settings.output_path)
+    check_writable(settings.output_path)
 
 
 def _start(settings: JobSettings, model: Model, folder: RunFolder) -> Start:

@@ -78,7 +78,7 @@ def _measure(options: argparse.Namespace) -> int:
     reach = ["--endpoint-url", options.endpoint_url, "--model", "stand-in"]
     costs = [_plan(f"{options.keys} keys, all probed", [f"s3://{bucket}/clips/", *reach])]
     for form in ("CSV", "Parquet"):
-        manifest = put_inventory(s3, bucket, form, _files(options.inventory))
+        manifest = put_inventory(s3, bucket, form, _files(bucket, options.inventory))
         shard = ["--shard", f"0/{options.shards}"]
         what = f"inventory of {options.inventory} keys, {form}, one shard of {options.shards}"
         costs.append(_plan(what, [manifest, *reach, *shard]))
@@ -109,11 +109,11 @@ def _put_headers(s3: Any, bucket: str, clips: Sequence[Path], keys: int) -> None
             pass
 
 
-def _files(keys: int) -> Iterator[list[dict[str, Any]]]:
+def _files(bucket: str, keys: int) -> Iterator[list[dict[str, Any]]]:
     """Yield the lines of an inventory's files."""
     for start in range(0, keys, _KEYS_A_FILE):
         yield [
-            line("nowhere", f"site {n % 7}/cam{n % 40:02}/2026/{n:08}.mkv")
+            line(bucket, f"site {n % 7}/cam{n % 40:02}/2026/{n:08}.mkv")
             for n in range(start, min(start + _KEYS_A_FILE, keys))
         ]
 

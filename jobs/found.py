@@ -3,10 +3,15 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from jobs.settings import JobSettings
 from pipeline.aws import is_s3
 from pipeline.identity import age
 from pipeline.records import Failure, Footage, Recording
+
+# A day's frames need not be asked one by one for their time of day.
+_MOST_LOOKED_AT = 1440
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +136,22 @@ def shared(settings: JobSettings, found: Sequence[Found]) -> list[Found]:
         else f
         for f in found
     ]
+
+
+def within(footage: Footage, frames: int) -> int:
+    """Return about how many of a footage's frames lie in its window.
+
+    Args:
+        footage: The footage.
+        frames: Of it, evenly spread: all, or those of some purpose.
+    """
+    duration_s = footage.track.duration_s
+    if footage.window.is_open or not duration_s or not frames:
+        return frames
+    looked_at = min(frames, _MOST_LOOKED_AT)
+    offsets_s = np.linspace(0.0, duration_s, looked_at, endpoint=False)
+    wanted = footage.window.holds(footage.start_time, offsets_s)
+    return round(frames * float(wanted.mean()))
 
 
 def disk_bytes(settings: JobSettings, found: Survey) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.found import Survey
+from jobs.found import Survey, within
 from jobs.settings import JobSettings
 from pipeline.aws import client
 from pipeline.cache import CacheSettings
@@ -19,6 +19,7 @@ from pipeline.labeller import Labeller
 from pipeline.labels import PRICED_ON, USD_PER_1000, LabelSettings, calls_within, price_usd
 from pipeline.ledger import cameras_of
 from pipeline.records import Failure, Footage
+from pipeline.store import side_by_side
 from pipeline.tables import Provenance
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def frames_to_ask(settings: JobSettings, found: Survey) -> int:
     """Return about how many frames labels would be asked of; 0 if they are not wanted."""
     every = settings.aws_frame_skip if settings.aws_labels else 0
     footages = (each.footage for each in found.wanted)
-    return sum(label_calls(f.track.expected_frames, every, f.stride) for f in footages)
+    return sum(within(f, label_calls(f.track.expected_frames, every, f.stride)) for f in footages)
 
 
 def cost_line(settings: JobSettings, calls: int) -> str:
@@ -132,11 +133,8 @@ def label_failures(output: Path, cameras: Iterable[str]) -> list[Failure]:
     Raises:
         OutputError: What is on disk is damaged.
     """
-    return [
-        each.failure
-        for camera_id in cameras
-        for each in LabelLedger(output, camera_id).state().unanswered
-    ]
+    states = side_by_side(output, lambda camera_id: LabelLedger(output, camera_id).state(), cameras)
+    return [each.failure for state in states for each in state.unanswered]
 
 
 def label_totals(

@@ -12,13 +12,14 @@ from cluster.memory import MemoryPlan
 from cluster.meter import MIB
 from jobs.console import clock, printable, show_failures, wide_console
 from jobs.exits import EXIT_OK, EXIT_PARTIAL, ending
-from jobs.found import Found, Survey, disk_bytes
+from jobs.found import Found, Survey, disk_bytes, within
 from jobs.labelling import cost_line, frames_to_ask
 from jobs.options import add_options, resolve
 from jobs.settings import JobSettings
 from jobs.spec import plan_here
-from jobs.survey import survey
+from jobs.survey import TOO_LARGE, survey
 from pipeline.aws import ARCHIVED
+from pipeline.store import check_reach, reach_s3
 
 _COLUMNS = ("recording", "track", "camera", "codec", "size", "fps", "length", "frames", "skipped")
 
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _plan(settings: JobSettings) -> int:
+    if settings.output:
+        reach_s3(settings.aws)
+        check_reach(settings.output_path)
     found, console = survey(settings), wide_console()
     show(console, found)
     if found.wanted:
@@ -55,7 +59,9 @@ def show(console: Console, found: Survey) -> None:
         show_failures(console, found.failures)
     wanted = found.wanted
     sizes = {each.recording.source_uri: each.recording.size_bytes for each in wanted}
-    frames = sum(-(-e.footage.track.expected_frames // e.footage.stride) for e in wanted)
+    frames = sum(
+        within(e.footage, -(-e.footage.track.expected_frames // e.footage.stride)) for e in wanted
+    )
     console.print(
         f"{len(wanted)} video track(s) of {len(sizes)} recording(s), "
         f"{len({each.footage.key.camera_id for each in wanted})} camera(s): about {frames} frames "
@@ -75,6 +81,8 @@ def _show_storage(console: Console, found: Survey) -> None:
         console.print(
             f"{archived} recording(s) are archived: what is not restored in S3 first will fail"
         )
+    if too_large := {e.footage.source_uri for e in found.found if e.skipped == TOO_LARGE}:
+        console.print(f"{len(too_large)} recording(s) are larger than --cache-gb and will fail")
 
 
 def show_memory(console: Console, plan: MemoryPlan, disk: float) -> None:

@@ -20,9 +20,11 @@ from jobs.settings import (
     MOST_MEMORY_MB,
     JobSettings,
 )
+from pipeline.aws import AwsSettings, is_s3, parse_address
 from pipeline.errors import ConfigError, SourceError
 from pipeline.probe_pool import probe_all
 from pipeline.records import Listed
+from pipeline.s3 import find_object
 from pipeline.store import shown
 
 __all__ = [
@@ -78,7 +80,7 @@ def start_process(
 
     Args:
         camera: Whose footage it is: a `Camera`, or a mapping or an object with an `id`.
-        output_path: Path of the *video*, as of old.
+        output_path: Path of the *video*, as of old, or its address in S3.
         track_index: Which video track; the first by default.
         batch_size: Frames of a batch.
         memory_limit_mb: Memory that the job may add once it is ready.
@@ -98,7 +100,12 @@ def start_process(
     """
     console = open_console()
     batch_size, memory_limit_mb = validate_processing_parameters(batch_size, memory_limit_mb)
-    video_track = _existing_track(output_path, track_index)
+    aws = AwsSettings(
+        profile=more.get("profile", ""),
+        region=more.get("region", ""),
+        endpoint_url=more.get("endpoint_url", ""),
+    )
+    video_track = _existing_track(output_path, track_index, aws)
     settings = JobSettings(
         **{
             "input": (output_path,),
@@ -124,16 +131,17 @@ def start_process(
     }
 
 
-def _existing_track(video: str, track_index: int | None) -> int:
+def _existing_track(video: str, track_index: int | None, aws: AwsSettings) -> int:
     """Return the video track to process.
 
     Raises:
-        ConfigError: There is none of that number.
+        ConfigError: There is none of that number, or S3 does not answer.
         SourceError: The video cannot be read.
     """
-    if not Path(video).exists():
+    listed = _listed(video, aws)
+    if listed is None:
         raise SourceError(f"{video!r}: there is no such video", source_uri=video)
-    (found,) = probe_all([Listed(source_uri=str(Path(video).absolute()))])
+    (found,) = probe_all([listed], aws=aws)
     if isinstance(found, SourceError):
         raise SourceError(f"{video!r} {found}", source_uri=video) from found
     numbers = [track.video_track for track in found.video_tracks]
@@ -144,6 +152,14 @@ def _existing_track(video: str, track_index: int | None) -> int:
             + ", ".join(map(str, numbers))
         )
     return wanted
+
+
+def _listed(video: str, aws: AwsSettings) -> Listed | None:
+    """Return a video as it is named to be probed; None if it is not there."""
+    if is_s3(video):
+        return find_object(parse_address(video), aws, "video")
+    path = Path(video).absolute()
+    return Listed(source_uri=str(path)) if path.exists() else None
 
 
 def _camera_id(camera: Any) -> str:  # noqa: ANN401 -- whatever callers of old pass

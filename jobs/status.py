@@ -15,12 +15,13 @@ from jobs.exits import EXIT_OK, ending
 from jobs.labelling import label_failures
 from jobs.outputs import add_output, find_output
 from jobs.results import read_survey_failures
-from pipeline.holdings import FootageResult, add_up, read_wanted
+from pipeline.holdings import FootageResult, add_up, chains_of, read_wanted
 from pipeline.label_ledger import calls_made
 from pipeline.lease import workers
-from pipeline.ledger import CameraLedger, cameras_of
+from pipeline.ledger import cameras_of
 from pipeline.refined import read_refined
 from pipeline.staging import staged_frames
+from pipeline.store import side_by_side
 
 _COLUMNS = ("recording", "track", "camera", "state", "frames", "failed", "left")
 
@@ -61,18 +62,20 @@ def _status(options: argparse.Namespace) -> int:
     for worker in workers(run.path):
         console.print(f"At work: {printable(str(worker))}", soft_wrap=True)
     console.print(f"Run {run.run_id[:12]}: " + _sum_up(lines), soft_wrap=True)
-    waiting = [each for each in cameras_of(run.path) if read_refined(run.path, each) is None]
-    if line := _labels_line(run.path):
+    cameras = cameras_of(run.path)
+    refined = side_by_side(run.path, lambda each: read_refined(run.path, each), cameras)
+    waiting = [each for each in refined if each is None]
+    if line := _labels_line(run.path, cameras):
         console.print(line, soft_wrap=True)
     if waiting:
         console.print(f"{len(waiting)} camera(s) have no refined tables yet", soft_wrap=True)
     return EXIT_OK
 
 
-def _labels_line(output: Path) -> str:
+def _labels_line(output: Path, cameras: Sequence[str]) -> str:
     """Return how far the labels are; "" if there are none."""
     calls = calls_made(output)
-    failures = label_failures(output, cameras_of(output))
+    failures = label_failures(output, cameras)
     if not calls and not failures:
         return ""
     missing = sum(failure.frames for failure in failures)
@@ -83,9 +86,7 @@ def _labels_line(output: Path) -> str:
 def survey_output(output: Path) -> Iterator[Line]:
     """Yield where each video track stands that was asked for, or is in the ledger."""
     committed = {
-        key: result
-        for camera_id in cameras_of(output)
-        for key, result in add_up(CameraLedger(output, camera_id).parts()).items()
+        key: result for chain in chains_of(output) for key, result in add_up(chain).items()
     }
     wanted = {(row["source_uri"], row["video_track"]): row for row in read_wanted(output)}
     staged = staged_frames(output, {key: r.segments for key, r in committed.items()})

@@ -7,7 +7,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 
 from jobs.found import Found, Survey, limited, shared
@@ -15,19 +16,24 @@ from jobs.reach import Reach, reach_of, whole_name
 from jobs.settings import AUTO_STRIDE, JobSettings
 from jobs.told import Told, gather
 from pipeline.areas import areas_of
+from pipeline.aws import archive_of
+from pipeline.cache import check_fits
 from pipeline.cameras import CameraRule, short_names, zone
 from pipeline.discover import find_recordings
 from pipeline.errors import ConfigError, SourceError
 from pipeline.floor import Points
 from pipeline.letterbox import fit
-from pipeline.probe_pool import probe_all
-from pipeline.records import Failure, Footage, FootageKey, Recording, VideoTrack
+from pipeline.probe_pool import Probed, probe_all
+from pipeline.records import Failure, Footage, FootageKey, Listed, Recording, VideoTrack
+from pipeline.s3 import check_recordings
 from pipeline.tables import is_filable
 from pipeline.window import FootageWindow
 
 # What `--stride auto` leaves between two looks at most: beyond it a walker's boxes come apart, and
 # tracks get worse (docs/decisions.md has the measurement).
 MOST_STEP_S = 0.165
+# Why what does not fit a node's room for recordings is left alone.
+TOO_LARGE = "larger than --cache-gb"
 
 
 def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | None = None) -> Survey:
@@ -45,6 +51,7 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
     told = gather(settings, committed)
     reach = reach_of(settings, told)
     listed = reach.recordings() if reach else find_recordings(settings.input, settings.aws)
+    check_recordings(listed, settings.aws)
     probed = list(zip(listed, probe_all(listed, aws=settings.aws), strict=True))
     recordings = [item for _, item in probed if isinstance(item, Recording)]
     failures = [
@@ -60,14 +67,41 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
         for track in recording.video_tracks
     ]
     within = limited(settings, found)
+    mine, too_large = _too_large(
+        settings, reach.shared(within) if reach else shared(settings, within)
+    )
+    failures = [each for each in failures if _is_told(settings, reach, each)] + too_large
     return Survey(
-        found=tuple(reach.shared(within) if reach else shared(settings, within)),
-        failures=tuple(each for each in failures if _is_told(settings, reach, each)),
+        found=tuple(mine),
+        failures=tuple(failures),
         identities={recording.source_uri: recording.identity for recording in recordings},
         uris=tuple(each.source_uri for each in listed),
-        storage_classes=Counter(each.storage_class for each in listed if each.storage_class),
+        storage_classes=Counter(filter(None, (_storage_class(*each) for each in probed))),
         unopened=reach.unopened if reach else 0,
     )
+
+
+def _storage_class(listed: Listed, probed: Probed) -> str:
+    """Return S3's class of a recording: as a listing told it, or as reading it did; "" elsewhere."""
+    if listed.storage_class:
+        return listed.storage_class
+    return probed.storage_class if isinstance(probed, Recording) else archive_of(probed)
+
+
+def _too_large(settings: JobSettings, found: Iterable[Found]) -> tuple[list[Found], list[Failure]]:
+    """Skip what is larger than all of a node's room for recordings; return all, and these failures."""
+    kept, failures = [], []
+    for each in found:
+        try:
+            if not each.skipped:
+                check_fits(each.footage.source_uri, each.footage.size_bytes, settings.cache)
+        except SourceError as error:
+            number = each.footage.track.video_track
+            failures.append(_unreadable(each.footage.source_uri, error, number))
+            kept.append(replace(each, skipped=TOO_LARGE))
+        else:
+            kept.append(each)
+    return kept, failures
 
 
 def _is_told(settings: JobSettings, reach: Reach | None, failure: Failure) -> bool:

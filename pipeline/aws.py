@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError, FootfallError
 
 SCHEME = "s3://"
 # A server that does not answer is waited for so long; one that is slow, so long for each read.
-_CONNECT_S, _READ_S = 5, 60
+_CONNECT_S, READ_S, FIRST_LOOK_READ_S = 5, 30, 5
 # A first look shall fail soon; work that is under way waits out what passes: some minutes.
 FIRST_LOOK_TRIES, WORK_TRIES = 2, 10
 _POOL = 32
@@ -129,7 +129,9 @@ retries = Counter()
 
 # Clients may be shared by threads, and take 30 ms and a megabyte each to make.
 @cache
-def client(service: str, settings: AwsSettings, tries: int = WORK_TRIES) -> Any:  # noqa: ANN401 -- made at run time
+def client(
+    service: str, settings: AwsSettings, tries: int = WORK_TRIES, read_s: float = READ_S
+) -> Any:  # noqa: ANN401 -- made at run time
     """Return this process's client of a service ("s3", "rekognition").
 
     Requests that are throttled, time out or lose their connection are made again, ever later; and
@@ -139,6 +141,7 @@ def client(service: str, settings: AwsSettings, tries: int = WORK_TRIES) -> Any:
         service: AWS's name of it.
         settings: Where and as whom.
         tries: Of each request, the first one included.
+        read_s: How long a server may be silent in each.
 
     Raises:
         ConfigError: There is no such profile, no region, or no such address.
@@ -154,7 +157,7 @@ def client(service: str, settings: AwsSettings, tries: int = WORK_TRIES) -> Any:
             "total_max_attempts": tries,
         },
         connect_timeout=_CONNECT_S,
-        read_timeout=_READ_S,
+        read_timeout=read_s,
         max_pool_connections=_POOL,
         # Its own one, of which it thinks anew for each request, is a tenth of what a request costs us.
         user_agent=f"footfall Boto3/{boto3.__version__}",
@@ -210,13 +213,34 @@ def explain(error: Exception) -> str:
         storage_class = response["Error"].get("StorageClass", "an archive class")
         return f"it is archived ({storage_class}): restore it in S3, then `footfall retry`"
     if code in _MEANINGS:
-        return f"{_MEANINGS[code]} ({code})"
+        return f"{_MEANINGS[code]} ({code}{_own_words(response['Error'])})"
     name = type(error).__name__
     if name == "NoCredentialsError":
         return "no credentials: set AWS_PROFILE or the AWS_ variables, or give the machine a role"
     if name in ("EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError"):
         return f"the server does not answer: {_one_line(error)}"
     return _one_line(error)
+
+
+def _own_words(told: dict[str, Any]) -> str:
+    """Return what a server says of its own about a denial: whom, what and which key it is about."""
+    words = " ".join(str(told.get("Message", "")).split())
+    is_denial = "denied" in _MEANINGS[told["Code"]] or "KMS" in told["Code"]
+    is_news = words.strip(".").lower() not in ("", "access denied", "forbidden")
+    return f": {words}" if is_denial and is_news else ""
+
+
+def archive_of(error: Exception) -> str:
+    """Return the storage class of an object that cannot be read since it is archived; "" otherwise.
+
+    Args:
+        error: An error of boto3, or one that was made of it.
+    """
+    cause = error if hasattr(error, "response") else error.__cause__
+    response: dict[str, Any] = getattr(cause, "response", None) or {}
+    told = response.get("Error", {})
+    is_archived = told.get("Code") == "InvalidObjectState"
+    return str(told.get("StorageClass", "archive class unknown")) if is_archived else ""
 
 
 def is_gone(error: Exception) -> bool:
@@ -229,6 +253,11 @@ def is_busy(error: Exception) -> bool:
     response: dict[str, Any] = getattr(error, "response", None) or {}
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return status in _BUSY
+
+
+def is_refused(error: Exception) -> bool:
+    """Say whether these credentials, known as they are, may not do something."""
+    return _code(error) in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled")
 
 
 def is_taken(error: Exception) -> bool:

@@ -57,6 +57,20 @@ class CacheSettings:
     folder: Path = field(default_factory=default_folder)
 
 
+def check_fits(source_uri: str, size_bytes: int, settings: CacheSettings) -> None:
+    """Make sure that a recording of S3 is not larger than all that may lie on a disk.
+
+    Raises:
+        SourceError: It is.
+    """
+    if is_s3(source_uri) and size_bytes > settings.most_bytes:
+        raise SourceError(
+            f"cannot be read: it has {size_bytes / 1e9:.3g} GB, and recordings of S3 may take "
+            f"{settings.most_bytes / 1e9:.3g} GB of a node's disk: raise --cache-gb",
+            source_uri=source_uri,
+        )
+
+
 @contextmanager
 def on_disk(footage: Footage, settings: CacheSettings) -> Iterator[str]:
     """Give the path of a footage's recording for as long as the `with` block runs.
@@ -159,12 +173,7 @@ class _Cache:
         Raises:
             SourceError: It is larger than all of the cache.
         """
-        if footage.size_bytes > self._settings.most_bytes:
-            raise SourceError(
-                f"cannot be read: it has {footage.size_bytes / 1e9:.1f} GB, and recordings of S3 may "
-                f"take {self._settings.most_bytes / 1e9:.1f} GB of a node's disk: raise --cache-gb",
-                source_uri=footage.source_uri,
-            )
+        check_fits(footage.source_uri, footage.size_bytes, self._settings)
         if own.exists() and not _give_way(own):
             return True
         if self.path_of(footage).exists():

@@ -24,7 +24,7 @@ from pipeline.s3 import (
     glob_objects,
     is_pattern,
     list_objects,
-    read_object,
+    read_list,
 )
 
 VIDEO_SUFFIXES = frozenset(
@@ -135,17 +135,19 @@ def _expand(given: str, aws: AwsSettings) -> Iterable[Listed]:
 def _in_s3(given: str, aws: AwsSettings) -> list[Listed]:
     """Return what a key, a prefix or a glob of keys names."""
     address = parse_address(given)
-    check_bucket(address, aws, "input")
-    if is_pattern(address):
+    if address.key and not address.key.endswith("/"):
+        if exact := find_object(address, aws, "input"):
+            return [exact]
+    else:
+        check_bucket(address, aws, "input")
+    # As with folders, the last "/" may be left out.
+    below = address.key and address.key.rstrip("/") + "/"
+    found = list(list_objects(S3Address(address.bucket, below), aws))
+    # As on a disk, what has the very name counts before what fits it as a pattern.
+    if not found and is_pattern(address):
         if matches := list(glob_objects(address, aws)):
             return matches
         raise ConfigError(f"input {given!r}: the pattern matches no object")
-    if address.key and not address.key.endswith("/"):
-        if exact := find_object(address, aws):
-            return [exact]
-        # As with folders, the last "/" may be left out.
-        address = S3Address(address.bucket, address.key + "/")
-    found = list(list_objects(address, aws))
     if not found:
         raise ConfigError(f"input {given!r}: there is no such object, and no key begins so")
     named = [each for each in found if _is_footage(each)]
@@ -210,7 +212,7 @@ def _search(folder: Path) -> list[str]:
 def _read_manifest(given: str, aws: AwsSettings) -> list[tuple[str, str]]:
     """Return the recordings of a manifest, each with its start time, or ""."""
     try:
-        content = read_object(given, aws) if is_s3(given) else Path(given).read_bytes()
+        content = read_list(given, aws, "manifest") if is_s3(given) else Path(given).read_bytes()
         with io.StringIO(content.decode("utf-8-sig"), newline="") as lines:
             recordings = list(_rows(csv.reader(lines)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:

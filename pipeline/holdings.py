@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.atomic import write_whole, writing
 from pipeline.ledger import FOLDER, CameraLedger, Covered, Part, cameras_of
 from pipeline.records import Failure
-from pipeline.store import files, read
+from pipeline.store import files, read, side_by_side
 
 _WANTED = pa.schema(
     [
@@ -79,11 +79,22 @@ def committed_cameras(output: Path) -> dict[tuple[str, int], str]:
         OutputError: An entry is damaged.
     """
     return {
-        covered.key: camera_id
-        for camera_id in cameras_of(output)
-        for part in CameraLedger(output, camera_id).parts()
+        covered.key: part.camera_id
+        for chain in chains_of(output)
+        for part in chain
         for covered in part.covered
     }
+
+
+def chains_of(output: Path) -> list[list[Part]]:
+    """Return the chain of parts of each camera.
+
+    Raises:
+        OutputError: An entry is damaged.
+    """
+    return side_by_side(
+        output, lambda camera_id: CameraLedger(output, camera_id).parts(), cameras_of(output)
+    )
 
 
 def committed_failures(output: Path) -> set[tuple[str, int]]:
@@ -96,8 +107,8 @@ def committed_failures(output: Path) -> set[tuple[str, int]]:
     """
     return {
         covered.key
-        for camera_id in cameras_of(output)
-        for part in CameraLedger(output, camera_id).parts()
+        for chain in chains_of(output)
+        for part in chain
         for covered in part.covered
         if covered.failures
     }

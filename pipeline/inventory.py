@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import json
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from pyarrow import orc
 from pipeline.aws import AwsSettings, S3Address, explained, is_s3
 from pipeline.errors import ConfigError
 from pipeline.records import Listed
-from pipeline.s3 import read_object, read_range
+from pipeline.s3 import find_object, read_list, read_range
 from pipeline.store import scratch
 
 _ROWS_AT_ONCE = 8192
@@ -42,6 +43,7 @@ _CSV_COLUMNS = {
 }
 _NEEDED = ("bucket", "key", "size")
 _FORMS = ("CSV", "Parquet", "ORC")
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zlib.error, csv.Error, pa.ArrowException)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,8 @@ def read_inventory(given: str, aws: AwsSettings) -> Iterator[Listed]:
         ConfigError: It cannot be read, or is no inventory.
     """
     inventory = _parse(given, aws)
+    if inventory.files and not is_s3(given):
+        find_object(inventory.files[0][0], aws, f"inventory {given!r}:")
     for address, md5 in inventory.files:
         with tempfile.TemporaryFile(dir=scratch()) as file:
             _fetch(address, aws, file, md5)
@@ -83,13 +87,13 @@ def read_inventory(given: str, aws: AwsSettings) -> Iterator[Listed]:
                 for row in _rows(inventory, file):
                     if listed := _listed(row):
                         yield listed
-            except (OSError, EOFError, ValueError, KeyError, csv.Error, pa.ArrowException) as error:
+            except _UNREADABLE as error:
                 raise ConfigError(f"inventory {given!r}: '{address}': {error}") from error
 
 
 def _parse(given: str, aws: AwsSettings) -> _Inventory:
     try:
-        content = read_object(given, aws) if is_s3(given) else Path(given).read_bytes()
+        content = read_list(given, aws, "inventory") if is_s3(given) else Path(given).read_bytes()
         plain = json.loads(content)
         bucket = plain["destinationBucket"].rpartition(":")[2]
         form, schema = plain["fileFormat"], plain["fileSchema"]
@@ -142,8 +146,15 @@ def _rows(inventory: _Inventory, file: IO[bytes]) -> Iterator[dict[str, Any]]:
 
 def _csv_rows(columns: tuple[str, ...], file: IO[bytes]) -> Iterator[dict[str, Any]]:
     places = {name: columns.index(told) for name, told in _CSV_COLUMNS.items() if told in columns}
-    with gzip.open(file, "rt", encoding="utf-8", newline="") as lines:
-        for line in csv.reader(lines):
+    with gzip.open(file, "rt", encoding="utf-8", newline="") as text:
+        lines = csv.reader(text)
+        for line in lines:
+            if not line:
+                continue
+            if len(line) <= max(places.values()):
+                raise ValueError(
+                    f"line {lines.line_num} has {len(line)} fields, not {len(columns)}: {line}"
+                )
             row: dict[str, Any] = {name: line[place] for name, place in places.items()}
             # In CSV, and there alone, keys are encoded as in an address.
             row["key"] = unquote_plus(row["key"])

@@ -22,7 +22,7 @@ from pipeline.atomic import FileEntry, remove, write_whole, writing
 from pipeline.errors import OutputError
 from pipeline.ledger import CameraLedger, camera_tag, cameras_of, sealed, unsealed
 from pipeline.records import Failure
-from pipeline.store import exists, files, read, shown, walk
+from pipeline.store import exists, files, read, shown, side_by_side, walk
 from pipeline.tables import camera_folder
 
 JOURNAL = "labels"
@@ -328,4 +328,8 @@ def calls_made(output: Path, attempt_id: str = "") -> int:
     Raises:
         OutputError: An entry is damaged.
     """
-    return sum(LabelLedger(output, each).calls(attempt_id) for each in cameras_of(output))
+    return sum(
+        side_by_side(
+            output, lambda each: LabelLedger(output, each).calls(attempt_id), cameras_of(output)
+        )
+    )

@@ -21,7 +21,7 @@ import psutil
 from pipeline.atomic import look_if_there, remove, swap, write_whole, writing
 from pipeline.errors import OutputError
 from pipeline.ledger import FOLDER
-from pipeline.store import Seen, beat, files, pulse, read, shown
+from pipeline.store import Seen, beat, files, pulse, read, shown, side_by_side
 from pipeline.tables import camera_folder
 
 HEARTBEAT_S = 2.0
@@ -131,7 +131,10 @@ class Leases:
         deaths = _Deaths(self._output)
         while waiting:
             with writing(self._output):
-                waiting = [camera for camera in waiting if not self._try(camera, deaths)]
+                taken = side_by_side(
+                    self._output, lambda camera: self._try(camera, deaths), waiting
+                )
+                waiting = [one for one, is_ours in zip(waiting, taken, strict=True) if not is_ours]
             if waiting:
                 time.sleep(_LOOK_EVERY_S)
 
@@ -157,10 +160,12 @@ class Leases:
         return True
 
     def _release(self) -> None:
-        for camera_id in self._cameras:
-            if lease_of(self._output, camera_id) == self._attempt_id:
-                _give_up(_lease_path(self._output, camera_id))
+        side_by_side(self._output, self._give_back, self._cameras)
         _give_up(_attempt_path(self._output, self._attempt_id))
+
+    def _give_back(self, camera_id: str) -> None:
+        if lease_of(self._output, camera_id) == self._attempt_id:
+            _give_up(_lease_path(self._output, camera_id))
 
 
 def _give_up(path: Path) -> None:

@@ -208,7 +208,10 @@ class _Child:
         tracks = tuple(VideoTrack(**track) for track in answer.pop("video_tracks"))
         bad = tuple((int(number), str(why)) for number, why in answer.pop("bad_video_tracks"))
         found = Recording(**answer, video_tracks=tracks, bad_video_tracks=bad)
-        return replace(found, version=reader.listed.version) if reader else found
+        if reader is None:
+            return found
+        told = reader.listed
+        return replace(found, version=told.version, storage_class=told.storage_class)
 
     def _answer(self, source_uri: str) -> dict[str, Any]:
         if not self._pipe.poll(self._limits.recording_s):

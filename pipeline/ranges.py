@@ -6,6 +6,7 @@ from pipeline.records import Listed
 from pipeline.s3 import read_range, source_error
 
 _FIRST_BYTES = 512 << 10
+_SHORT_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 20
 _MOST_BYTES = 256 << 20
 _MOST_BLOCKS = 4
@@ -31,7 +32,9 @@ class RangeReader:
             SourceError: It cannot be read.
         """
         if not self._blocks:
-            self._fetch(0, _FIRST_BYTES)
+            # Of a short one the rest takes less time than another request for the index at its end.
+            is_short = self.listed.size_bytes <= _SHORT_BYTES
+            self._fetch(0, _SHORT_BYTES if is_short and self.listed.version else _FIRST_BYTES)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return some of the `length` bytes from `offset` on, at least one; b"" behind the end.

@@ -117,6 +117,7 @@ class Recording:
         origin_s: The container's time at which it begins.
         created: When it was made, as the container says, in ISO 8601 with its zone; "" if not.
         bad_video_tracks: (number, what is wrong with it) of those that cannot.
+        storage_class: S3's name of it; "" elsewhere.
     """
 
     source_uri: str
@@ -127,6 +128,7 @@ class Recording:
     origin_s: float = 0.0
     created: str = ""
     bad_video_tracks: tuple[tuple[int, str], ...] = ()
+    storage_class: str = ""
 
     @property
     def identity(self) -> str:

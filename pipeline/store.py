@@ -13,12 +13,13 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.aws import (
     AwsSettings,
@@ -31,12 +32,17 @@ from pipeline.aws import (
     parse_address,
 )
 from pipeline.errors import OutputError
-from pipeline.s3 import check_bucket, list_objects, read_range
+from pipeline.s3 import check_bucket, check_may_write, list_objects, read_range
 
 _ROOT = "s3:"
 _KEYS_A_REQUEST = 1000
+_AT_ONCE = 16
 # What S3 takes in one PUT.
 MOST_PUT_BYTES = 5 << 30
+
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 
 class _Reach:
@@ -82,6 +88,16 @@ def shown(path: Path) -> str:
     return str(address) if address else str(path)
 
 
+def check_writable(root: Path) -> None:
+    """Make sure, soon, that an output in S3 may be written.
+
+    Raises:
+        ConfigError: It may not.
+    """
+    if address := _address(root / "may-write"):
+        check_may_write(address, _Reach.settings, "output", **_encryption())
+
+
 def check_reach(root: Path) -> None:
     """Make sure that an output's bucket answers, soon.
 
@@ -113,9 +129,19 @@ def walk(folder: Path) -> list[Path]:
     address = _address(folder)
     if address is None:
         return sorted(path for path in folder.rglob("*") if path.is_file())
-    below = S3Address(address.bucket, address.key.rstrip("/") + "/")
-    found = (parse_address(each.source_uri) for each in list_objects(below, _Reach.settings))
-    return sorted(Path(_ROOT, each.bucket, each.key) for each in found)
+    # What ends in "/" is how consoles show an empty folder.
+    keys = [key for key in _keys_below(address) if not key.endswith("/")]
+    return sorted(Path(_ROOT, address.bucket, key) for key in keys)
+
+
+def _beginning(address: S3Address) -> str:
+    """Return how the keys of what lies in a folder begin; those of a whole bucket begin anyhow."""
+    return address.key.rstrip("/") + "/" if address.key else ""
+
+
+def _keys_below(address: S3Address) -> list[str]:
+    below = S3Address(address.bucket, _beginning(address))
+    return [parse_address(each.source_uri).key for each in list_objects(below, _Reach.settings)]
 
 
 def files(folder: Path, pattern: str = "*") -> list[Path]:
@@ -130,7 +156,7 @@ def folders(folder: Path) -> list[str]:
     address = _address(folder)
     if address is None:
         return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    beginning, names = address.key.rstrip("/") + "/", []
+    beginning, names = _beginning(address), []
     with _refused(folder):
         pages = (
             _s3()
@@ -306,17 +332,48 @@ def delete(path: Path) -> None:
 
 
 def delete_folder(folder: Path) -> None:
-    """Remove a folder and all in it, if it is there."""
+    """Remove a folder and all in it, if it is there.
+
+    Raises:
+        OutputError: S3 does not remove something.
+    """
     address = _address(folder)
     if address is None:
         if folder.is_dir():
             shutil.rmtree(folder)
         return
-    keys = [{"Key": parse_address(shown(path)).key} for path in walk(folder)]
+    keys = _keys_below(address)
     for start in range(0, len(keys), _KEYS_A_REQUEST):
         with _refused(folder):
-            some = {"Objects": keys[start : start + _KEYS_A_REQUEST], "Quiet": True}
-            _s3().delete_objects(Bucket=address.bucket, Delete=some)
+            some = [{"Key": key} for key in keys[start : start + _KEYS_A_REQUEST]]
+            answer = _s3().delete_objects(
+                Bucket=address.bucket, Delete={"Objects": some, "Quiet": True}
+            )
+        _check_deleted(address.bucket, answer)
+
+
+def _check_deleted(bucket: str, answer: dict[str, Any]) -> None:
+    """Make sure that nothing was refused: the answer to many at once is 200 all the same."""
+    from botocore.exceptions import ClientError
+
+    if refused := answer.get("Errors"):
+        first = refused[0]
+        with explained(f"'{S3Address(bucket, first['Key'])}' cannot be removed", OutputError):
+            raise ClientError({"Error": first}, "DeleteObjects")
+
+
+def side_by_side(root: Path, do: Callable[[_Item], _Made], items: Iterable[_Item]) -> list[_Made]:
+    """Return what `do` makes of each, in their order; in S3 many are done at once.
+
+    Args:
+        root: Of the output that they are about: S3 takes a while to answer, and a disk does not.
+        do: What is done; threads must be able to share it.
+        items: Of what.
+    """
+    if not in_s3(root):
+        return [do(item) for item in items]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(do, items))
 
 
 @contextmanager

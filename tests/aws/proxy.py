@@ -27,7 +27,9 @@ class BadDays:
         slow_every: It is answered with 503.
         cut_every: It is broken off in the middle of an answer.
         cut_first: So many connections are broken off first of all.
-        refusal: Status and S3's code that all are answered with; none means that they are not.
+        refusal: Status and S3's code that requests are answered with; none means that they are not.
+        refuses: Which of them, by method and path.
+        refused: The body of that answer.
         requests: Method and path of each.
     """
 
@@ -36,6 +38,8 @@ class BadDays:
     cut_every: int = 0
     cut_first: int = 0
     refusal: tuple[int, str] | None = None
+    refuses: Callable[[str, str], bool] = lambda method, path: True  # noqa: ARG005
+    refused: bytes = REFUSED
     slowed: int = 0
     cut: int = 0
     connections: int = 0
@@ -83,10 +87,10 @@ class _Handler(BaseHTTPRequestHandler):
         if is_slowed:
             self._answer(503, {"Content-Type": "application/xml"}, SLOW_DOWN)
             return
-        if days.refusal:
+        if days.refusal and days.refuses(self.command, self.path):
             status, code = days.refusal
             elsewhere = {"x-amz-bucket-region": "eu-central-1"}
-            self._answer(status, elsewhere, REFUSED.replace(b"CODE", code.encode()))
+            self._answer(status, elsewhere, days.refused.replace(b"CODE", code.encode()))
             return
         status, headers, content = self._ask_upstream(body)
         if self.is_cut:

@@ -1,5 +1,6 @@
 """Inventories of S3: read in any form, chosen from by names; what a run does not reach stays shut."""
 
+import gzip
 import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from jobs import benchmark_keys
+from jobs import benchmark_keys, plan
 from jobs.benchmark_keys import line
+from jobs.exits import EXIT_PARTIAL
 from jobs.reach import reach_of
 from jobs.settings import JobSettings
 from jobs.survey import survey
@@ -118,6 +120,33 @@ def test_a_bad_inventory_is_refused_in_one_line(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (gzip.compress(b'"b","a.mkv","5"\n"b"\n'), "line 2 has 1 fields, not 3: ['b']"),
+        (gzip.compress(b"")[:10] + b"\xff" * 40, "decompressing"),
+    ],
+    ids=["a short line", "bytes that are no gzip's"],
+)
+def test_a_damaged_data_file_is_named_with_what_is_wrong(
+    bucket: Bucket, content: bytes, reason: str
+) -> None:
+    file = {"key": bucket.put("data.gz", content).rpartition("/")[2]}
+    manifest = put_inventory(bucket, "CSV", files=[file], fileSchema="Bucket, Key, Size")
+    with pytest.raises(ConfigError, match=r"data\.gz") as raised:
+        list(read_inventory(manifest, bucket.settings))
+    assert reason in str(raised.value)
+
+
+def test_blank_lines_of_an_inventory_are_nothing(bucket: Bucket) -> None:
+    bucket.put("data.gz", gzip.compress(b'\n"b","a.mkv","5"\n\n'))
+    manifest = put_inventory(
+        bucket, "CSV", files=[{"key": "data.gz"}], fileSchema="Bucket, Key, Size"
+    )
+    (found,) = read_inventory(manifest, bucket.settings)
+    assert found.source_uri == "s3://b/a.mkv"
+
+
 def test_other_json_is_no_inventory(bucket: Bucket) -> None:
     uri = bucket.put("lists/other.json", b"[1, 2]")
     with pytest.raises(ConfigError, match="is no manifest of an S3 Inventory"):
@@ -188,6 +217,35 @@ def test_only_what_a_run_reaches_is_opened_and_told_of(bucket: Bucket, footage: 
     assert sorted(failed) == [f"s3://{bucket.name}/{key}" for key in missing]
     # A name does not depend on what else there is.
     assert {each.key.camera_id for each in found} == {f"{bucket.name}/{key}-0" for key in keys}
+
+
+def test_a_manifests_recordings_have_their_storage_classes_told_once_they_are_read(
+    bucket: Bucket, footage: Path
+) -> None:
+    clip = (footage / "TUD-Campus.mp4").read_bytes()
+    bucket.put("a.mp4", clip)
+    bucket.put("b.mp4", clip, StorageClass="STANDARD_IA")
+    bucket.put("old.mp4", clip, StorageClass="DEEP_ARCHIVE")
+    manifest = bucket.put("list.csv", b"a.mp4\nb.mp4\nold.mp4\n")
+    found = survey(settings_of(bucket, manifest))
+    assert found.storage_classes == {"STANDARD": 1, "STANDARD_IA": 1, "DEEP_ARCHIVE": 1}
+    (failure,) = found.failures
+    assert "it is archived (DEEP_ARCHIVE): restore it in S3" in failure.message
+
+
+def test_what_no_nodes_disk_may_hold_is_a_failure_before_any_work(
+    bucket: Bucket, footage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = bucket.upload("large.mp4", footage / "TUD-Campus.mp4")
+    reach = "--endpoint-url", bucket.endpoint_url, "--model", "stand-in"
+    assert plan.main(["--input", large, *reach, "--cache-gb", "0.0001"]) == EXIT_PARTIAL
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 recording(s) are larger than --cache-gb and will fail" in said
+    assert "raise --cache-gb" in said
+    found = survey(settings_of(bucket, large, cache_gb=0.0001))
+    assert [each.source_uri for each in found.failures] == [large]
+    assert found.wanted == []
+    assert survey(settings_of(bucket, large)).failures == ()
 
 
 @pytest.mark.parametrize("form", ["CSV", "Parquet"])

@@ -18,6 +18,7 @@ from pipeline.letterbox import fit
 from pipeline.probe import probe
 from pipeline.probe_pool import Probed, probe_all
 from pipeline.records import Footage, FootageEnd, FootageKey, Listed, Recording, Segment, VideoTrack
+from pipeline.s3 import check_recordings
 from tests.aws.conftest import Bucket
 from tests.aws.proxy import BadDays, flaky_proxy
 
@@ -36,6 +37,7 @@ def archive(bucket: Bucket) -> Bucket:
         "north/notes.txt",
         "northern/c.mkv",
         "south/[1].ts",
+        "hall [2]/x?.mkv",
     ):
         bucket.put(key)
     bucket.put("north/empty.mkv", b"")
@@ -48,7 +50,24 @@ def test_a_prefix_gives_its_video_files_at_any_depth(archive: Bucket) -> None:
     assert names(archive, "north/", "north/a.mkv", "northern/") == [
         "north/a.mkv", "north/day/b.MP4", "northern/c.mkv",
     ]  # fmt: skip
-    assert len(names(archive, "")) == 4
+    assert len(names(archive, "")) == 5
+
+
+def test_who_may_read_a_key_needs_not_be_let_list_the_bucket(archive: Bucket) -> None:
+    archive.put("list.csv", b"north/a.mkv\n")
+    days = BadDays(
+        archive.endpoint_url,
+        refusal=(403, "AccessDenied"),
+        refuses=lambda _, path: "list-type" in path,
+    )
+    with flaky_proxy(days) as endpoint_url:
+        aws = AwsSettings(endpoint_url=endpoint_url)
+        for given in ("north/a.mkv", "list.csv"):
+            (found,) = find_recordings([f"s3://{archive.name}/{given}"], aws)
+            assert found.source_uri == f"s3://{archive.name}/north/a.mkv"
+        check_recordings([found], aws)
+        with pytest.raises(ConfigError, match=r"north/': access is denied"):
+            find_recordings([f"s3://{archive.name}/north/"], aws)
 
 
 def test_a_key_is_taken_whatever_its_suffix(archive: Bucket) -> None:
@@ -64,6 +83,11 @@ def test_a_key_is_taken_whatever_its_suffix(archive: Bucket) -> None:
         ("north/**", ["north/a.mkv", "north/day/b.MP4", "north/empty.mkv", "north/notes.txt"]),
         ("north/[!a]*.mkv", ["north/empty.mkv"]),
         ("south/[[]1].ts", ["south/[1].ts"]),
+        # What has the very name counts first, as on a disk.
+        ("south/[1].ts", ["south/[1].ts"]),
+        ("hall [2]", ["hall [2]/x?.mkv"]),
+        ("hall [2]/", ["hall [2]/x?.mkv"]),
+        ("hall [2]/x?.mkv", ["hall [2]/x?.mkv"]),
     ],
 )
 def test_a_glob_gives_the_keys_that_match(archive: Bucket, pattern: str, keys: list[str]) -> None:
@@ -78,6 +102,7 @@ def test_a_glob_gives_the_keys_that_match(archive: Bucket, pattern: str, keys: l
         ("north/notes", "no key begins so"),
         ("texts/", "of 1 objects none is a video file"),
         ("empty.csv", "names no recording"),
+        ("north/[z-a]*.mkv", "is no pattern of keys: bad character range z-a"),
     ],
 )
 def test_an_input_that_gives_nothing_is_named_with_the_reason(
@@ -168,7 +193,20 @@ def test_of_a_large_recording_only_the_header_is_read(bucket: Bucket, footage: P
             aws=AwsSettings(endpoint_url=endpoint_url),
         )
     assert isinstance(found, Recording)
-    assert len(days.requests) <= 4
+    # The beginning, what is behind the frames, and the index.
+    assert len(days.requests) == 3
+
+
+def test_a_short_recording_that_was_listed_is_one_request(bucket: Bucket, footage: Path) -> None:
+    clip = (footage / "TUD-Campus.mp4").read_bytes()
+    for number in range(4):
+        bucket.put(f"a/{number}.mp4", clip + bytes([number]))
+    listed = find_recordings([f"s3://{bucket.name}/a/"], bucket.settings)
+    days = BadDays(bucket.endpoint_url)
+    with flaky_proxy(days) as endpoint_url:
+        found = probe_all(listed, aws=AwsSettings(endpoint_url=endpoint_url))
+    assert all(isinstance(each, Recording) for each in found)
+    assert [method for method, _ in days.requests] == ["GET"] * 4
 
 
 def test_equal_content_is_looked_into_once_and_what_fails_in_one_is_tried_in_the_others(

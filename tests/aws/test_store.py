@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from botocore.exceptions import ClientError
 
 from pipeline import store
 from pipeline.atomic import look_if_there, partial_of, publish, remove, swap, write_whole
-from pipeline.aws import AwsSettings
+from pipeline.aws import AwsSettings, explain
 from pipeline.errors import ConfigError, OutputError
 from pipeline.lease import Leases, lease_of, workers
 from pipeline.records import Failure
@@ -154,6 +155,73 @@ def test_a_run_is_made_once_and_found_again(bucket: Bucket, root: Path) -> None:
     assert bucket.keys() == ["logs/notes.txt", "logs/run.json"]
 
 
+def test_many_are_done_at_once_in_s3_and_told_in_their_order(root: Path) -> None:
+    meeting = threading.Barrier(4, timeout=60)
+
+    def meet(number: int) -> int:
+        meeting.wait()
+        return -number
+
+    assert store.side_by_side(root, meet, range(8)) == [-number for number in range(8)]
+    cameras = [f"cam{number}" for number in range(20)]
+    with Leases(root, "one").held(cameras):
+        assert [lease_of(root, camera) for camera in cameras] == ["one"] * 20
+    assert [lease_of(root, camera) for camera in cameras] == [None] * 20
+
+
+def test_a_denial_is_told_in_the_servers_words_too() -> None:
+    said = (
+        "User: arn:aws:iam::123456789012:user/a is not authorized to perform: kms:GenerateDataKey\n"
+        "on resource: arn:aws:kms:us-east-1:123456789012:key/k"
+    )
+    told = explain(ClientError({"Error": {"Code": "AccessDenied", "Message": said}}, "PutObject"))
+    assert "access is denied" in told
+    assert told.endswith(f"(AccessDenied: {' '.join(said.split())})")
+    plain = {"Error": {"Code": "AccessDenied", "Message": "Access Denied"}}
+    assert explain(ClientError(plain, "PutObject")).endswith("(AccessDenied)")
+
+
+def test_a_whole_bucket_may_be_an_output(bucket: Bucket) -> None:
+    root = store.output_root(f"s3://{bucket.name}/")
+    made = open_run(store.shown(root))
+    write_whole(root / "ledger" / "wanted.parquet", b"x")
+    assert store.files(root) == [root / "run.json"]
+    assert store.folders(root) == ["ledger"]
+    assert store.walk(root) == [root / "ledger" / "wanted.parquet", root / "run.json"]
+    assert open_run(store.shown(root), overwrite=True).run_id != made.run_id
+    assert bucket.keys() == ["run.json"]
+
+
+def test_what_consoles_show_as_a_folder_is_no_file_and_goes_with_it(
+    bucket: Bucket, root: Path
+) -> None:
+    bucket.put("logs/movements/", b"")
+    bucket.put("logs/movements/a.parquet")
+    assert store.walk(root / "movements") == [root / "movements" / "a.parquet"]
+    store.delete_folder(root / "movements")
+    assert bucket.keys() == []
+
+
+def test_what_s3_does_not_remove_is_named(bucket: Bucket, root: Path) -> None:
+    bucket.put("logs/movements/a.parquet")
+    # AWS answers so, with 200.
+    content = (
+        b'<?xml version="1.0" encoding="UTF-8"?><DeleteResult><Error>'
+        b"<Key>logs/movements/a.parquet</Key><Code>AccessDenied</Code><Message>Access Denied</Message>"
+        b"</Error></DeleteResult>"
+    )
+    days = BadDays(
+        bucket.endpoint_url,
+        refusal=(200, "AccessDenied"),
+        refuses=lambda method, _: method == "POST",
+    )
+    days.refused = content
+    with flaky_proxy(days) as endpoint_url:
+        store.reach_s3(AwsSettings(endpoint_url=endpoint_url))
+        with pytest.raises(OutputError, match=r"a\.parquet' cannot be removed: access is denied"):
+            store.delete_folder(root / "movements")
+
+
 def test_a_name_ends_in_the_hash_of_the_content(root: Path) -> None:
     failure = Failure(source_uri="a", step="probe", error_class="E", message="m")
     made_by = Provenance(run_id="r", config_hash="c", model_hash="m")
@@ -173,6 +241,14 @@ def test_a_key_encrypts_what_is_written(bucket: Bucket, root: Path) -> None:
     for name in ("a.parquet", "run.json", "lease.json"):
         head = bucket.s3.head_object(Bucket=bucket.name, Key=f"logs/{name}")
         assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", key)
+
+
+def test_whether_one_may_write_is_found_out_without_writing(bucket: Bucket, root: Path) -> None:
+    store.check_writable(root)
+    run = open_run(store.shown(root))
+    store.check_writable(root)
+    assert bucket.keys() == ["logs/run.json"]
+    assert find_run(store.shown(root)).run_id == run.run_id
 
 
 def test_an_output_without_a_bucket_is_refused(bucket: Bucket) -> None:

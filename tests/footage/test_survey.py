@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs import main, plan
+from jobs.labelling import frames_to_ask
 from jobs.settings import AUTO_STRIDE, JobSettings
 from jobs.survey import survey
 from pipeline.errors import ConfigError
@@ -72,6 +73,18 @@ def test_a_camera_s_recordings_are_taken_oldest_first(archive: Path) -> None:
     assert sorted(found.cameras) == ["door", "hall"]
     assert [len(group) for group in found.by_camera.values()] == [3, 3]
     assert set(found.identities) == set(found.uris) == {f.source_uri for f in door}
+
+
+def test_labels_are_priced_by_the_frames_that_are_wanted(archive: Path) -> None:
+    def asked(**window: str) -> int:
+        settings = with_rules(archive, aws_labels=True, aws_frame_skip=1, **window)
+        return frames_to_ask(settings, survey(settings))
+
+    # Three recordings of ten frames in a second, each with two video tracks.
+    assert asked() == 60
+    assert asked(since="2026-07-15T07:00:00.5") == 2 * (5 + 10)
+    assert asked(until="2026-07-15T06:00:00.2") == 2 * 2
+    assert asked(hours="10:00-11:00") == 2 * 10
 
 
 def test_without_rules_every_video_track_is_a_camera_of_its_own(archive: Path) -> None:
