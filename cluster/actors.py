@@ -158,7 +158,7 @@ class Actors:
                     limit_mb=spec.memory.limit_mb,
                     batch_size=spec.memory.batch_size,
                     decoders=spec.memory.decoders,
-                    ahead=Ahead(spec.memory.packets_ahead_bytes * len(session.nodes)),
+                    ahead=Ahead(spec.memory.packets_ahead_bytes * len(session.hosts)),
                     is_auto=spec.is_auto_batch,
                 ),
                 spec.failure_limit,
@@ -204,7 +204,7 @@ class Actors:
                 )
                 .remote(spec.labels, sorted(self.of_camera), spec.pictures if spec.is_retry else ())
             )
-        self._starting = self._start_workers()
+        self._starting = self._start_workers([node.node_id for node in session.hosts])
 
     def ready(self) -> None:
         """Return once the actors that write run, and have what they need.
@@ -226,24 +226,24 @@ class Actors:
             log.warning("A detector was lost with its node, and there is no place for it elsewhere")
             ray.kill(actor, no_restart=True)
 
-    def _start_workers(self) -> list[Any]:
-        """Start as many processes on every node as decoding and pushing use at once there.
+    def _start_workers(self, hosts: Sequence[str]) -> list[Any]:
+        """Start as many processes on every host as decoding and pushing use at once there.
 
         They load what they need while detectors load their models. What cuts starts its own.
         """
         sizes = (self._spec.pools.decode.size, self._spec.pools.push.size)
-        parties = sum(math.ceil(size / len(self._monitors)) for size in sizes)
+        parties = sum(math.ceil(size / len(hosts)) for size in sizes)
         task = ray.remote(stand_by)
         return [
             task.options(num_cpus=0, max_retries=0, **_on(node)).remote(
                 self.supervisor, node, parties, self._spec.warm_up, self._spec.decode
             )
-            for node in self._monitors
+            for node in hosts
             for _ in range(parties)
         ]
 
     def wait_for_workers(self) -> None:
-        """Return once every node has the processes that it will use."""
+        """Return once every host has the processes that it will use."""
         for each in self._starting:
             with suppress(ray.exceptions.RayError):
                 # A node that dies just now is for others to notice.

@@ -124,7 +124,7 @@ def run(spec: DataflowSpec, session: Session, watch: Watch) -> Outcome:
         OutputError: The tables cannot be written.
         StepError: More segments failed than the job allows.
     """
-    in_effect = apply_to_ray_data(spec.memory, len(session.nodes), is_ours=session.is_local)
+    in_effect = apply_to_ray_data(spec.memory, len(session.hosts), is_ours=session.is_local)
     actors = Actors(spec, session)
     stall = StallWatch(lost_nodes)
 

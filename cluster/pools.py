@@ -61,7 +61,7 @@ def plan_pools(
     """Describe the workers for a cluster.
 
     Args:
-        nodes: The cluster's nodes, as they are now.
+        nodes: The cluster's nodes that host workers, as they are now.
         device: "cuda": a detector on each GPU; "cpu": one on each node, with all its cores.
         cameras: How many cameras there are to track.
         decoders: Decoders on each node.

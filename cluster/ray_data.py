@@ -173,7 +173,7 @@ def apply_to_ray_data(plan: MemoryPlan, nodes: int, *, is_ours: bool) -> InEffec
 
     Args:
         plan: Of a node.
-        nodes: How many there are.
+        nodes: How many there are that host workers.
         is_ours: We started this Ray, and nobody looks at its dashboard.
 
     Returns:

@@ -68,6 +68,11 @@ class Session:
     nodes: tuple[Node, ...]
     is_local: bool
 
+    @property
+    def hosts(self) -> tuple[Node, ...]:
+        """The nodes that workers run on: the head of a cluster often has no CPUs, to host none."""
+        return tuple(node for node in self.nodes if node.cpus)
+
 
 def own_error(error: BaseException) -> FootfallError | None:
     """Return footfall's own error that an error of Ray carries from a worker, if any.

@@ -222,8 +222,17 @@ def plan_here(
 def _plan_for(
     settings: JobSettings, tails: Sequence[Tail], hardware: MadeWith, session: Session
 ) -> MemoryPlan:
-    """Return the plan that every node of a session can keep to."""
-    nodes = session.nodes
+    """Return the plan that every host of a session can keep to.
+
+    Raises:
+        ConfigError: There is none, or the allowed memory or a store is too small.
+    """
+    nodes = session.hosts
+    if not nodes:
+        raise ConfigError(
+            "no node of the cluster has CPUs, so that nothing can run: where an autoscaler brings "
+            "nodes, let `footfall nodes` ask for them first"
+        )
     least = Node(
         node_id="",
         cpus=min(node.cpus for node in nodes),
@@ -232,7 +241,7 @@ def _plan_for(
     )
     footages = (footage for tail in tails for footage in tail.footages)
     plan = plan_of(settings, footages, hardware.device, least)
-    check_store(plan, session.nodes)
+    check_store(plan, nodes)
     return plan
 
 
@@ -240,13 +249,13 @@ def describe(start: Start, hardware: MadeWith, tails: list[Tail], session: Sessi
     """Put together what runs: the settings of each step, and the workers.
 
     Raises:
-        ConfigError: The memory that is allowed, or a node's object store, is too small.
+        ConfigError: No node has CPUs, or the memory that is allowed, or a store, is too small.
     """
     settings, model = start.settings, start.model
     made_by = provenance(settings, model, hardware, start.folder.run_id)
     memory = _plan_for(settings, tails, hardware, session)
     pools = plan_pools(
-        list(session.nodes),
+        list(session.hosts),
         hardware.device,
         cameras=len(tails),
         decoders=memory.decoders,
