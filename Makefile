@@ -39,11 +39,12 @@ test: lint  ## set-up, lint, types, import floors, tests
 	@$(BIN)/python -m pytest -q
 
 lint: setup
-	@echo "lint: ruff, mypy, import floors"
+	@echo "lint: ruff, mypy, import floors, Dockerfile"
 	@$(BIN)/ruff check -q .
 	@$(BIN)/ruff format -q --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	@$(BIN)/hadolint cluster/deploy/Dockerfile
 
 lock: $(READY)  ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile -q --python-version 3.11 pyproject.toml --extra dev --extra int8 --generate-hashes --no-header -o requirements.lock
