@@ -42,11 +42,12 @@ test: lint $(PROMETHEUS)  ## set-up, lint, types, import floors, tests
 	@$(BIN)/python -m pytest -q
 
 lint: setup
-	@echo "lint: ruff, mypy, import floors"
+	@echo "lint: ruff, mypy, import floors, Dockerfile"
 	@$(BIN)/ruff check -q .
 	@$(BIN)/ruff format -q --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	@$(BIN)/hadolint cluster/deploy/Dockerfile
 
 # What a test scrapes a running job with. Debian's package is only unpacked; elsewhere that test is skipped.
 $(PROMETHEUS): | $(READY)

@@ -87,7 +87,7 @@ def await_nodes(
     nodes, end, said_at = look(), time.monotonic() + most_s, -_SAY_EVERY_S
     if are_enough(nodes):
         return nodes
-    _ask_autoscaler([dict(wanted)])
+    ask_autoscaler([dict(wanted)])
     try:
         while not are_enough(nodes) and (now := time.monotonic()) < end:
             if now - said_at >= _SAY_EVERY_S:
@@ -97,11 +97,16 @@ def await_nodes(
             nodes = look()
     finally:
         # What works there asks for itself.
-        _ask_autoscaler([])
+        ask_autoscaler([])
     return nodes
 
 
-def _ask_autoscaler(bundles: list[dict[str, float]]) -> None:
+def ask_autoscaler(bundles: list[dict[str, float]]) -> None:
+    """Ask the autoscaler, where there is one, for room for bundles of resources; nothing lets go of all.
+
+    It holds until somebody asks for something else, whether or not the asker lives: a node that is lost
+    comes back.
+    """
     from ray.autoscaler import sdk
 
     ask: Any = sdk.request_resources

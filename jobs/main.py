@@ -7,6 +7,7 @@ from importlib import import_module
 
 VERBS = {
     "backfill": "turn recordings into movement logs",
+    "nodes": "have a cluster's autoscaler bring nodes, then run another verb on them",
     "plan": "list what a backfill would do; touches nothing",
     "status": "say what of an output is done, what failed, what is left",
     "retry": "do again what failed in an output",

@@ -23,7 +23,7 @@ FP16 = MadeWith(device="cuda", backend="torch", precision="fp16")
 def asked(monkeypatch):
     """Return what the autoscaler is asked for; time passes at once."""
     seen = []
-    monkeypatch.setattr(module, "_ask_autoscaler", seen.append)
+    monkeypatch.setattr(module, "ask_autoscaler", seen.append)
     monkeypatch.setattr(module, "_LOOK_EVERY_S", 0.001)
     return seen
 
