@@ -34,6 +34,7 @@ _RANGE_BYTES = 16 << 20
 _CONNECTIONS = 8
 _LOOK_AGAIN_S = 0.5
 _PARTIAL = ".partial"
+_RECORDINGS = "[0-9a-f]*"
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
@@ -81,10 +82,15 @@ def let_go(footage: Footage, settings: CacheSettings) -> None:
 
 def forget_recordings(folder: Path) -> int:
     """Remove what nobody reads any more; return how many bytes that were."""
-    removed = 0
-    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-        removed += _give_way(path)
-    return removed
+    if not folder.is_dir():
+        return 0
+    # A file that is new is nobody's until it is locked.
+    with _room(folder):
+        return sum(map(_give_way, sorted(folder.glob(_RECORDINGS))))
+
+
+def _room(folder: Path) -> FileLock:
+    return FileLock(folder / "room.lock")
 
 
 class _Cache:
@@ -123,12 +129,13 @@ class _Cache:
         try:
             _fetch(footage, self._settings.aws, handle)
             partial_path.replace(path)
+            # One lock is given up before the other is had: it may have given way in between.
             fcntl.flock(handle, fcntl.LOCK_SH)
         except BaseException:
             partial_path.unlink(missing_ok=True)
             os.close(handle)
             raise
-        return handle
+        return _if_there(handle)
 
     def _take_room(self, footage: Footage, path: Path) -> int | None:
         """Make the file of a recording, as large as it will be; None if it has to wait.
@@ -136,7 +143,7 @@ class _Cache:
         Raises:
             SourceError: It is larger than all of the cache, or the disk has no room.
         """
-        with FileLock(self._folder / "room.lock"):
+        with _room(self._folder):
             if self._has_to_wait(footage, path):
                 return None
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -170,7 +177,7 @@ class _Cache:
         if self.path_of(footage).exists():
             # Somebody has brought it just now.
             return True
-        there = sorted(self._folder.glob("[0-9a-f]*"), key=_age)
+        there = sorted(self._folder.glob(_RECORDINGS), key=_age)
         over = sum(map(_size, there)) + footage.size_bytes - self._settings.most_bytes
         for path in there:
             if over <= 0:
@@ -186,11 +193,18 @@ def _shared(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     fcntl.flock(handle, fcntl.LOCK_SH)
-    if not os.fstat(handle).st_nlink:
-        os.close(handle)
-        return None
-    os.utime(handle)
-    return handle
+    if _if_there(handle) is not None:
+        os.utime(handle)
+        return handle
+    return None
+
+
+def _if_there(handle: int) -> int | None:
+    """Return the handle of a file that is still in its folder; otherwise None, and it is closed."""
+    if os.fstat(handle).st_nlink:
+        return handle
+    os.close(handle)
+    return None
 
 
 def _give_way(path: Path) -> int:
@@ -201,8 +215,11 @@ def _give_way(path: Path) -> int:
         return 0
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-        size = os.fstat(handle).st_size
+        # Under its name there may be another by now, which somebody has brought.
+        about = os.fstat(handle)
+        size = about.st_size if about.st_nlink else 0
+        if about.st_nlink:
+            path.unlink(missing_ok=True)
     except BlockingIOError:
         size = 0
     finally:

@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from pipeline.aws import (
     AwsSettings,
     S3Address,
@@ -370,20 +372,26 @@ def scratch() -> Path:
     """Return this process's folder for what comes from S3 or goes there; it goes with the process."""
     base = Path(tempfile.gettempdir(), f"footfall-{os.getuid()}", "outputs")
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for folder in base.iterdir():
-        if (handle := _locked(folder)) is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(handle)
-    own = Path(tempfile.mkdtemp(dir=base))
-    # Held for as long as this process lives.
-    _locked(own)
+    # A folder that is new is nobody's until it is locked: no other process may sweep meanwhile.
+    with FileLock(base.with_name("outputs.lock")):
+        for folder in base.iterdir():
+            if (handle := _locked(folder)) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(handle)
+        own = Path(tempfile.mkdtemp(dir=base))
+        # Held for as long as this process lives.
+        if _locked(own) is None:
+            raise OutputError(f"{str(own)!r} cannot be locked: another process took it")
     atexit.register(shutil.rmtree, own, ignore_errors=True)
     return own
 
 
 def _locked(folder: Path) -> int | None:
-    """Lock a folder; None if a living process has it."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Lock a folder; None if a living process has it, or if it is gone."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
