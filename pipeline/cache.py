@@ -9,6 +9,7 @@ which tells ffmpeg the format where the beginning does not. All processes of a n
 What nobody reads gives way when there is no room, and so does what the dead left.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -35,6 +36,7 @@ _CONNECTIONS = 8
 _LOOK_AGAIN_S = 0.5
 _PARTIAL = ".partial"
 _RECORDINGS = "[0-9a-f]*"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
@@ -140,25 +142,32 @@ class _Cache:
     def _take_room(self, footage: Footage, path: Path) -> int | None:
         """Make the file of a recording, as large as it will be; None if it has to wait.
 
+        On a disk that is full, what nobody reads gives way too.
+
         Raises:
             SourceError: It is larger than all of the cache, or the disk has no room.
         """
         with _room(self._folder):
             if self._has_to_wait(footage, path):
                 return None
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.posix_fallocate(handle, 0, footage.size_bytes)
-            except OSError as error:
-                os.close(handle)
-                path.unlink(missing_ok=True)
-                raise SourceError(
-                    f"cannot be read: its {footage.size_bytes / 1e9:.1f} GB find no room in "
-                    f"{str(self._folder)!r}: {error.strerror}",
-                    source_uri=footage.source_uri,
-                ) from error
-            return handle
+            while True:
+                try:
+                    return _allocated(path, footage.size_bytes)
+                except OSError as error:
+                    is_full = error.errno in _FULL
+                    if is_full and any(map(_give_way, self._oldest_first())):
+                        continue
+                    if is_full and self._oldest_first():
+                        # Whoever reads those will be done with them.
+                        return None
+                    raise SourceError(
+                        f"cannot be read: its {footage.size_bytes / 1e9:.1f} GB find no room in "
+                        f"{str(self._folder)!r}: {error.strerror}",
+                        source_uri=footage.source_uri,
+                    ) from error
+
+    def _oldest_first(self) -> list[Path]:
+        return sorted(self._folder.glob(_RECORDINGS), key=_age)
 
     def _has_to_wait(self, footage: Footage, own: Path) -> bool:
         """Say whether a recording must wait; what nobody reads gives way to it.
@@ -177,13 +186,26 @@ class _Cache:
         if self.path_of(footage).exists():
             # Somebody has brought it just now.
             return True
-        there = sorted(self._folder.glob(_RECORDINGS), key=_age)
+        there = self._oldest_first()
         over = sum(map(_size, there)) + footage.size_bytes - self._settings.most_bytes
         for path in there:
             if over <= 0:
                 break
             over -= _give_way(path)
         return over > 0
+
+
+def _allocated(path: Path, size_bytes: int) -> int:
+    """Make a file that is ours alone, of its full size; return its handle."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.posix_fallocate(handle, 0, size_bytes)
+    except OSError:
+        os.close(handle)
+        path.unlink(missing_ok=True)
+        raise
+    return handle
 
 
 def _shared(path: Path) -> int | None:

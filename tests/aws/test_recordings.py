@@ -1,5 +1,7 @@
 """Recordings in S3: listed, probed by their headers alone, and on a disk only while they are read."""
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -291,6 +293,41 @@ def test_what_nobody_reads_gives_way_and_what_is_read_does_not(
             assert Path(one).read_bytes()[:2] == b"aa"
             assert Path(three).read_bytes()[:2] == b"cc"
     assert forget_recordings(cache.folder) == 40_000_000
+
+
+def test_on_a_full_disk_what_nobody_reads_gives_way_and_what_is_read_is_waited_for(
+    bucket: Bucket, cache: CacheSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (
+        footage_of(bucket, f"{name}.mkv", name.encode() * 1_000_000) for name in "abc"
+    )
+
+    def allocate(handle: int, _: int, size: int) -> None:
+        """Take room on a disk of 2.5 MB."""
+        if held(cache) - os.fstat(handle).st_size + size > 2_500_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        os.ftruncate(handle, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+
+    def read(footage: Footage = first) -> None:
+        with on_disk(footage, cache):
+            pass
+
+    read()
+    read(second)
+    with on_disk(second, cache), on_disk(third, cache):
+        # The first has gone.
+        assert held(cache) == 2_000_000
+        reader = threading.Thread(target=read)
+        reader.start()
+        time.sleep(0.3)
+        assert reader.is_alive()
+    reader.join(30)
+    assert not reader.is_alive()
+    full = footage_of(bucket, "d.mkv", b"d" * 3_000_000)
+    with pytest.raises(SourceError, match="No space left"):
+        read(full)
 
 
 def test_who_finds_no_room_waits_until_there_is(bucket: Bucket, cache: CacheSettings) -> None:
