@@ -17,7 +17,7 @@ SCHEME = "s3://"
 # A server that does not answer is waited for so long; one that is slow, so long for each read.
 _CONNECT_S, _READ_S = 5, 60
 # A first look shall fail soon; work that is under way waits out what passes: some minutes.
-FIRST_LOOK_TRIES, WORK_TRIES = 2, 10
+ONE_TRY, FIRST_LOOK_TRIES, WORK_TRIES = 1, 2, 10
 _POOL = 32
 _LEAST_BUCKET, _MOST_BUCKET = 3, 63
 

@@ -465,7 +465,7 @@ def test_a_service_that_is_away_fails_what_waits_at_the_end_and_retry_gets_it(
 def test_a_service_that_was_away_for_a_while_costs_no_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labeller_module, "_LOOK_AGAIN_S", 0.2)
+    monkeypatch.setattr(labeller_module, "_LONGEST_PAUSE_S", 0.2)
     back_at = time.monotonic() + 0.5
 
     def fail(*_: Any) -> LabelsError | None:
@@ -481,7 +481,10 @@ def test_a_service_that_was_away_for_a_while_costs_no_label(
     assert calls_made(tmp_path) == 10
 
 
-def test_what_is_throttled_is_asked_again_and_costs_once(tmp_path: Path) -> None:
+def test_what_is_throttled_is_asked_again_and_costs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labeller_module, "_FIRST_PAUSE_S", 0.01)
     tries: dict[bytes, int] = {}
 
     def fail(jpeg: bytes, _: int) -> LabelsError | None:
@@ -492,6 +495,15 @@ def test_what_is_throttled_is_asked_again_and_costs_once(tmp_path: Path) -> None
     assert set(tries.values()) == {4}
     assert (failures(tmp_path), len(labelled(tmp_path))) == ([], 10)
     assert calls_made(tmp_path) == 10
+
+
+def test_at_the_end_one_blip_of_a_service_that_has_answered_costs_no_label(tmp_path: Path) -> None:
+    def fail(_: bytes, count: int) -> LabelsError | None:
+        return LabelsError("no such host", kind="away") if count in (4, 5) else None
+
+    totals = label(settings(tmp_path), Service(fail), range(0, 600, 60))
+    assert totals == LabelTotals(calls=10)
+    assert (failures(tmp_path), len(labelled(tmp_path))) == ([], 10)
 
 
 def test_an_answer_that_never_came_is_not_asked_for_twice(tmp_path: Path) -> None:
@@ -567,7 +579,7 @@ def test_errors_of_aws_are_told_apart_by_what_they_mean() -> None:
     assert kind_of(client_error("ProvisionedThroughputExceededException")) == "throttled"
     assert kind_of(client_error("InvalidImageFormatException")) == "refused"
     assert kind_of(client_error("AccessDeniedException")) == "away"
-    assert kind_of(client_error("InternalServerError")) == "away"
+    assert kind_of(client_error("InternalServerError")) == "lost"
     assert kind_of(EndpointConnectionError(endpoint_url="http://x")) == "away"
     assert kind_of(NoCredentialsError()) == "away"
     assert kind_of(ReadTimeoutError(endpoint_url="http://x")) == "lost"
