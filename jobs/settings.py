@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.supervisor import FailureLimit
-from pipeline.aws import AwsSettings, is_s3
+from pipeline.aws import AwsSettings, is_s3, parse_address
 from pipeline.backend import PRECISIONS
 from pipeline.cache import DEFAULT_CACHE_GB, CacheSettings
 from pipeline.errors import ConfigError
@@ -165,6 +165,10 @@ class JobSettings:
             )
 
     def _check_s3(self) -> None:
+        # What is wrong with these must not get as far as the file of settings.
+        _ = self.aws, self.rekognition
+        for each in filter(is_s3, self.input):
+            parse_address(each)
         if not is_s3(self.output):
             return
         _ = self.output_path

@@ -73,7 +73,7 @@ class Rekognition:
         try:
             answer: dict[str, Any] = self._client.detect_labels(Image={"Bytes": jpeg})
         except (BotoCoreError, ClientError) as error:
-            raise LabelsError(f"Rekognition: {explain(error)}", kind=kind_of(error)) from error
+            raise LabelsError(f"Rekognition: {explain(error)}", kind=kind_of(error)) from None
         return answer
 
 
