@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from jobs.console import open_console
 from jobs.exits import EXIT_OK, ending
 from jobs.options import add_options, resolve
-from jobs.outputs import add_output, find_output
+from jobs.outputs import CONFIG, add_output, find_output
 from jobs.refining import (
     CAMERAS_FILE,
     derive_settings,
@@ -44,7 +44,7 @@ def _refine(options: argparse.Namespace) -> int:
     run = find_output(options)
     # The settings may name a camera, and scenes are by camera: the two do not contradict here.
     given, options.cameras = options.cameras, None
-    settings = resolve(options, below=run.read_text("config.toml") or "")
+    settings = resolve(options, below=run.read_text(CONFIG) or "")
     saved = [path for path in files(run.path) if path.name == CAMERAS_FILE]
     scenes = scenes_of(given or "".join(map(str, copies(saved))))
     cameras = cameras_of(run.path)
