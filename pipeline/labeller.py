@@ -18,9 +18,10 @@ from typing import Any, Protocol
 
 from pipeline.aws import retries
 from pipeline.backlog import Backlog, Waiting
+from pipeline.label_budget import Budget
 from pipeline.label_ledger import calls_made
 from pipeline.label_log import OVER_LIMIT, LabelLog
-from pipeline.labels import METRICS_STEP, Budget, LabelSettings, RateLimit
+from pipeline.labels import METRICS_STEP, LabelSettings, RateLimit
 from pipeline.records import Footage, LabelFrame
 from pipeline.rekognition import LabelsError, Rekognition
 from pipeline.timing import Span, Stopwatch
@@ -80,10 +81,8 @@ class Labeller:
         """
         self._settings = settings
         self._service = service(settings)
-        most = settings.most_calls
-        left = most and most - calls_made(settings.output, settings.attempt_id)
-        self._budget = Budget(left)
-        has_room = left is None or left > 0
+        self._budget = Budget(settings.output, settings.attempt_id, settings.most_calls)
+        has_room = not self._budget.is_spent
         self.logs = {
             each: LabelLog(settings, each, retry=retry, has_room=has_room) for each in camera_ids
         }
@@ -179,6 +178,7 @@ class Labeller:
             raise self._error
         for log in self.logs.values():
             log.close()
+        self._budget.end()
         calls = calls_made(self._settings.output, self._settings.attempt_id)
         return LabelTotals(calls=calls, away=self._away)
 

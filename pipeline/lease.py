@@ -128,14 +128,14 @@ class Leases:
 
     def _take(self, cameras: Sequence[str]) -> None:
         waiting = list(cameras)
-        deaths = _Deaths(self._output)
+        deaths = Deaths(self._output)
         while waiting:
             with writing(self._output):
                 waiting = [camera for camera in waiting if not self._try(camera, deaths)]
             if waiting:
                 time.sleep(_LOOK_EVERY_S)
 
-    def _try(self, camera_id: str, deaths: "_Deaths") -> bool:
+    def _try(self, camera_id: str, deaths: "Deaths") -> bool:
         """Take a camera that nobody has, or somebody dead; False if only time can tell."""
         path = _lease_path(self._output, camera_id)
         seen = look_if_there(path)
@@ -171,10 +171,11 @@ def _give_up(path: Path) -> None:
         return
 
 
-class _Deaths:
+class Deaths:
     """Finds out whether holders live, by watching their heartbeats."""
 
     def __init__(self, output: Path) -> None:
+        """Begin to watch; nothing is known yet."""
         self._output = output
         self._seen: dict[str, tuple[float, float]] = {}
 
@@ -188,8 +189,14 @@ class _Deaths:
             return True
         first, since = self._seen.setdefault(holder.attempt_id, (now, time.monotonic()))
         if now != first:
+            self._seen[holder.attempt_id] = now, time.monotonic()
             return False
         return True if time.monotonic() - since > DEAD_AFTER_S else None
+
+    def may_live(self, attempt_id: str) -> bool:
+        """Say whether a start of a run is not known to have ended."""
+        holder = _holder(self._output, attempt_id)
+        return holder is not None and self.has_died(holder) is not True
 
 
 def lease_of(output: Path, camera_id: str) -> str | None:
