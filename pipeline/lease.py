@@ -21,7 +21,7 @@ import psutil
 from pipeline.atomic import look_if_there, remove, swap, write_whole, writing
 from pipeline.errors import OutputError
 from pipeline.ledger import FOLDER
-from pipeline.store import Seen, beat, files, pulse, read, shown
+from pipeline.store import Seen, beat, files, pulse, quiet_s, read, shown
 from pipeline.tables import camera_folder
 
 HEARTBEAT_S = 2.0
@@ -193,6 +193,19 @@ class Deaths:
             return False
         return True if time.monotonic() - since > DEAD_AFTER_S else None
 
+    def is_at_work(self, holder: Holder) -> bool | None:
+        """Return whether a holder lives, by one look if that is enough; None if it is not known yet."""
+        if holder.machine == _machine():
+            return not holder.is_gone
+        try:
+            since_s = quiet_s(_attempt_path(self._output, holder.attempt_id))
+        except FileNotFoundError:
+            return False
+        if since_s is not None:
+            return since_s < DEAD_AFTER_S
+        is_dead = self.has_died(holder)
+        return None if is_dead is None else not is_dead
+
     def may_live(self, attempt_id: str) -> bool:
         """Say whether a start of a run is not known to have ended."""
         holder = _holder(self._output, attempt_id)
@@ -223,17 +236,20 @@ def _holder(output: Path, attempt_id: str) -> Holder | None:
 
 
 def workers(output: Path) -> list[Holder]:
-    """Return the starts of runs that are at work on an output, as far as one look can tell."""
-    found = []
-    for path in files(_ledger(output) / "attempts", "*.json"):
-        try:
-            holder = Holder(**json.loads(read(path)))
-            age_s = time.time() - pulse(path)
-        except FileNotFoundError:
-            continue
-        if not holder.is_gone and age_s < DEAD_AFTER_S:
-            found.append(holder)
-    return found
+    """Return the starts of runs that are at work on an output.
+
+    One of another machine, on a disk, is watched until its heart was felt, or it is dead.
+    """
+    paths = files(_ledger(output) / "attempts", "*.json")
+    waiting = [holder for path in paths if (holder := _holder(output, path.stem))]
+    deaths, found = Deaths(output), []
+    while waiting:
+        verdicts = [(holder, deaths.is_at_work(holder)) for holder in waiting]
+        found += [holder for holder, verdict in verdicts if verdict]
+        waiting = [holder for holder, verdict in verdicts if verdict is None]
+        if waiting:
+            time.sleep(_LOOK_EVERY_S)
+    return sorted(found, key=lambda holder: holder.attempt_id)
 
 
 def check_held(output: Path, camera_id: str, attempt_id: str) -> None:

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,21 @@ def pulse(path: Path) -> float:
         return path.stat().st_mtime
     moment: float = _head(path, address)["LastModified"].timestamp()
     return moment
+
+
+def quiet_s(path: Path) -> float | None:
+    """Return how long ago an object was written, by S3's clock alone; None of a file on a disk.
+
+    Raises:
+        FileNotFoundError: It is not there.
+    """
+    address = _address(path)
+    if address is None:
+        return None
+    head = _head(path, address)
+    now = parsedate_to_datetime(head["ResponseMetadata"]["HTTPHeaders"]["date"])
+    age_s: float = (now - head["LastModified"]).total_seconds()
+    return age_s
 
 
 def write_object(path: Path, content: bytes) -> None:

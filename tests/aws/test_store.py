@@ -1,10 +1,13 @@
 """An output in S3: written whole or not at all, one request a file; nobody is first beside another."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -143,6 +146,22 @@ def test_two_runs_never_have_a_camera_at_once(root: Path) -> None:
             pytest.fail("it was given")
     assert lease_of(root, "door") is None
     assert workers(root) == []
+
+
+def test_who_is_at_work_is_told_by_the_clock_of_s3_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_run(store.shown(root))
+    with Leases(root, "one").held(["door"]):
+        holder = replace(workers(root)[0], attempt_id="far", machine="elsewhere")
+        write_whole(root / "ledger" / "attempts" / "far.json", json.dumps(asdict(holder)).encode())
+        here = time.time
+        # By our clock, it was written an hour ago.
+        monkeypatch.setattr("pipeline.lease.time.time", lambda: here() + 3600)
+        assert [holder.attempt_id for holder in workers(root)] == ["far", "one"]
+        monkeypatch.setattr("pipeline.lease.DEAD_AFTER_S", 1.0)
+        time.sleep(2.5)
+        assert [holder.attempt_id for holder in workers(root)] == ["one"]
 
 
 def test_a_run_is_made_once_and_found_again(bucket: Bucket, root: Path) -> None:
