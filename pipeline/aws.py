@@ -197,7 +197,7 @@ def client(service: str, settings: AwsSettings, tries: int = WORK_TRIES) -> Any:
         )
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise ConfigError(f"AWS: {explain(error)}") from None
-    made.meta.events.register("after-call", _count_retries)
+    made.meta.events.register("request-created", _count_retry)
     return made
 
 
@@ -211,8 +211,10 @@ def _check_secrets() -> None:
             )
 
 
-def _count_retries(parsed: dict[str, Any], **_: object) -> None:
-    retries.add(int(parsed.get("ResponseMetadata", {}).get("RetryAttempts", 0)))
+def _count_retry(request: Any, **_: object) -> None:  # noqa: ANN401 -- boto3's
+    # Also those of a call that fails in the end, of which no answer tells.
+    if request.context.get("retries", {}).get("attempt", 1) > 1:
+        retries.add(1)
 
 
 @contextmanager

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.aws import AwsSettings, retries
+from pipeline.aws import FIRST_LOOK_TRIES, AwsSettings, client, explained, retries
 from pipeline.cache import CacheSettings, forget_recordings, let_go, on_disk
 from pipeline.cutter import DemuxSettings
 from pipeline.demux import cut
 from pipeline.discover import find_recordings, find_starts
-from pipeline.errors import ConfigError, SourceError
+from pipeline.errors import ConfigError, OutputError, SourceError
 from pipeline.letterbox import fit
 from pipeline.probe import probe
 from pipeline.probe_pool import Probed, probe_all
@@ -459,3 +459,15 @@ def test_cutting_one_that_has_gone_ends_with_its_failure(
     (failure,) = end.failures
     assert failure.source_uri == lost.source_uri
     assert "cannot be read: there is no such object" in failure.message
+
+
+@pytest.mark.parametrize("bad", [{"slow_every": 1}, {"cut_first": 99}])
+def test_retries_of_a_request_that_fails_in_the_end_are_counted_too(
+    bucket: Bucket, bad: dict[str, int]
+) -> None:
+    with flaky_proxy(BadDays(bucket.endpoint_url, **bad)) as endpoint_url:
+        s3 = client("s3", AwsSettings(endpoint_url=endpoint_url), FIRST_LOOK_TRIES)
+        retries.take()
+        with pytest.raises(OutputError), explained("it", OutputError):
+            s3.list_objects_v2(Bucket=bucket.name)
+    assert retries.take() == FIRST_LOOK_TRIES - 1
