@@ -102,7 +102,7 @@ def await_nodes(
 
 
 def ask_autoscaler(bundles: list[dict[str, float]]) -> None:
-    """Ask the autoscaler, where there is one, for room for bundles of resources; nothing lets go of all.
+    """Ask the autoscaler, where there is one, for bundles of resources; nothing lets go of all.
 
     It holds until somebody asks for something else, whether or not the asker lives: a node that is lost
     comes back.

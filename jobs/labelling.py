@@ -40,8 +40,8 @@ def cost_line(settings: JobSettings, calls: int) -> str:
         f"{settings.aws_frame_skip} frames: {price_usd(calls, price):.3f} USD at {price:g} USD per "
         f"1,000 calls (list price on {PRICED_ON}: {USD_PER_1000:g}; --aws-price)"
     )
-    if settings.aws_max_cost:
-        line += f"; it stops at {settings.aws_max_cost:g} USD, over all starts"
+    if settings.most_cost_usd is not None:
+        line += f"; it stops at {settings.most_cost_usd:g} USD, over all starts"
     return line
 
 
@@ -59,9 +59,8 @@ def begin_labels(
     # A wrong profile or a missing region shall show before the work begins.
     client("rekognition", settings.rekognition)
     _, drivers = settings.shard_of
-    most = None
-    if settings.aws_max_cost:
-        most = calls_within(settings.aws_max_cost, settings.aws_price)
+    most_usd = settings.most_cost_usd
+    most = None if most_usd is None else calls_within(most_usd, settings.aws_price)
     return LabelSettings(
         output=output,
         aws=settings.rekognition,
@@ -70,8 +69,8 @@ def begin_labels(
         max_tps=settings.aws_max_tps / drivers,
         provenance=made_by,
         attempt_id=attempt_id,
-        most_calls=None if most is None else max(0, most - calls_made(output)) // drivers,
-        limit=f"aws_max_cost = {settings.aws_max_cost:g} USD",
+        most_calls=most,
+        limit=f"aws_max_cost = {settings.aws_max_cost} USD",
     )
 
 

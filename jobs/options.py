@@ -159,11 +159,15 @@ def _or_auto(name: str, auto: int) -> Callable[[Any], int]:
     return convert
 
 
-def _failed_segments(value: Any) -> str:  # noqa: ANN401
-    """A file may have it as a number or as a text."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ConfigError(f"max_failed_segments = {value!r}: a number as 20, or a share as 0.5")
-    return str(value)
+def _number_or_text(name: str, what: str) -> Callable[[Any], str]:
+    """Return what takes a value that a file may have as a number or as a text."""
+
+    def convert(value: Any) -> str:  # noqa: ANN401
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ConfigError(f"{name} = {value!r}: {what}")
+        return str(value)
+
+    return convert
 
 
 _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
@@ -173,7 +177,10 @@ _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
     "refine": _table("refine", RefineSettings, {each.name for each in fields(RefineSettings)}),
     "batch_size": _or_auto("batch_size", AUTO_BATCH),
     "stride": _or_auto("stride", AUTO_STRIDE),
-    "max_failed_segments": _failed_segments,
+    "max_failed_segments": _number_or_text(
+        "max_failed_segments", "a number as 20, or a share as 0.5"
+    ),
+    "aws_max_cost": _number_or_text("aws_max_cost", "a number of USD"),
 }
 
 

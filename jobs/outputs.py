@@ -1,10 +1,14 @@
 """How a verb names the output that it is about, and reaches it."""
 
 import argparse
+import tomllib
+from dataclasses import replace
 
 from pipeline.aws import AwsSettings
 from pipeline.run_folder import RunFolder, find_run
-from pipeline.store import reach_s3
+from pipeline.store import in_s3, reach_s3
+
+CONFIG = "config.toml"
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -22,14 +26,18 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 def find_output(options: argparse.Namespace) -> RunFolder:
     """Return the run whose results are in the output that options name.
 
+    What a verb adds to it is encrypted as its last start has it; how it is reached is told anew.
+
     Raises:
         ConfigError: There is none, or S3 does not let us see.
     """
-    reach_s3(
-        AwsSettings(
-            profile=options.profile or "",
-            region=options.region or "",
-            endpoint_url=options.endpoint_url or "",
-        )
+    aws = AwsSettings(
+        profile=options.profile or "",
+        region=options.region or "",
+        endpoint_url=options.endpoint_url or "",
     )
-    return find_run(options.output)
+    reach_s3(aws)
+    run = find_run(options.output)
+    if in_s3(run.path) and (config := run.read_text(CONFIG)):
+        reach_s3(replace(aws, kms_key_id=str(tomllib.loads(config).get("kms_key", ""))))
+    return run

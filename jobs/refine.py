@@ -14,7 +14,7 @@ from dataclasses import replace
 from jobs.console import open_console
 from jobs.exits import EXIT_OK, ending
 from jobs.options import add_options, resolve
-from jobs.outputs import add_output, find_output
+from jobs.outputs import CONFIG, add_output, find_output
 from jobs.refining import (
     CAMERAS_FILE,
     derive_settings,
@@ -50,7 +50,7 @@ def _refine(options: argparse.Namespace) -> int:
     run = find_output(options)
     # The settings may name a camera, and scenes are by camera: the two do not contradict here.
     given, options.cameras = options.cameras, None
-    before = run.read_text("config.toml") or ""
+    before = run.read_text(CONFIG) or ""
     settings = replace(resolve(options, below=before), no_refine=bool(options.no_refine))
     saved = "".join(map(str, copies([f for f in files(run.path) if f.name == CAMERAS_FILE])))
     cameras = cameras_of(run.path)

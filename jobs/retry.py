@@ -8,7 +8,7 @@ from jobs.backfill import run_job
 from jobs.console import open_console
 from jobs.exits import ending
 from jobs.options import resolve
-from jobs.outputs import add_output, find_output
+from jobs.outputs import CONFIG, add_output, find_output
 from jobs.settings import JobSettings
 from pipeline.errors import ConfigError
 from pipeline.store import shown
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _settings(options: argparse.Namespace) -> JobSettings:
     run = find_output(options)
-    config = run.read_text("config.toml")
+    config = run.read_text(CONFIG)
     if config is None:
         raise ConfigError(f"output {options.output!r}: no run has been started in it")
     # A relative path would be the last start's.

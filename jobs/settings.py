@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.supervisor import FailureLimit
-from pipeline.aws import AwsSettings, is_s3
+from pipeline.aws import AwsSettings, is_s3, parse_address
 from pipeline.backend import PRECISIONS
 from pipeline.cache import DEFAULT_CACHE_GB, CacheSettings
 from pipeline.errors import ConfigError
@@ -108,8 +108,8 @@ class JobSettings:
     )
     aws_frame_skip: int = option(60, "of how many frames one has labels", "N")
     aws_max_tps: float = option(5.0, "calls of Rekognition a second, at most", "N")
-    aws_max_cost: float = option(
-        0.0, "what calls may cost over all starts, in USD; 0 means any sum", "USD"
+    aws_max_cost: str = option(
+        "", "what calls may cost over all starts and shards, in USD; any sum otherwise", "USD"
     )
     aws_price: float = option(USD_PER_1000, "price of 1,000 calls of Rekognition, in USD", "USD")
     aws_endpoint_url: str = option("", "a server other than AWS that speaks Rekognition", "URL")
@@ -153,9 +153,9 @@ class JobSettings:
 
     def _check_labels(self) -> None:
         _at_least("aws_frame_skip", self.aws_frame_skip, 1)
-        for name in ("aws_max_cost", "aws_price"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} = {getattr(self, name)}: it is 0 or more")
+        if not 0 <= self.aws_price < math.inf:
+            raise ConfigError(f"aws_price = {self.aws_price}: it is 0 or more")
+        _ = self.most_cost_usd
         if not 0 < self.aws_max_tps < math.inf:
             raise ConfigError(f"aws_max_tps = {self.aws_max_tps}: it is more than 0")
 
@@ -180,6 +180,10 @@ class JobSettings:
             )
 
     def _check_s3(self) -> None:
+        # What is wrong with these must not get as far as the file of settings.
+        _ = self.aws, self.rekognition
+        for each in filter(is_s3, self.input):
+            parse_address(each)
         if not is_s3(self.output):
             return
         _ = self.output_path
@@ -259,6 +263,19 @@ class JobSettings:
         if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
             raise ConfigError(f"shard = {self.shard!r}: write it as 0/4, from 0/4 to 3/4")
         return int(index), int(count)
+
+    @property
+    def most_cost_usd(self) -> float | None:
+        """What labels may cost over all starts, in USD; None means any sum."""
+        if not self.aws_max_cost:
+            return None
+        try:
+            most = float(self.aws_max_cost)
+        except ValueError:
+            most = math.nan
+        if not 0 <= most < math.inf:
+            raise ConfigError(f"aws_max_cost = {self.aws_max_cost}: it is 0 or more, in USD")
+        return most
 
     @property
     def failure_limit(self) -> FailureLimit | None:

@@ -168,7 +168,7 @@ def cut(clip: Clip, count: int) -> list[Clip]:
 def tracked_through(recordings: Sequence[Clip], settings: TrackSettings) -> Iterator[TrackedFrame]:
     """Yield the tracked frames of a camera's recordings, one after the other."""
     clock = CameraClock(settings.carry_over_s)
-    tracker = make_tracker(settings, recordings[0].footage.track.rate_fps)
+    tracker = make_tracker(settings)
     for recording in recordings:
         clock.begin(recording.footage)
         for detections in recording.detections:

@@ -4,6 +4,8 @@ Credentials are never settings of ours. Each process finds its own by boto3's us
 profile, role), which renew them when they expire; what travels are names: profile, region, server.
 """
 
+import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +19,23 @@ SCHEME = "s3://"
 # A server that does not answer is waited for so long; one that is slow, so long for each read.
 _CONNECT_S, READ_S, FIRST_LOOK_READ_S = 5, 30, 5
 # A first look shall fail soon; work that is under way waits out what passes: some minutes.
-FIRST_LOOK_TRIES, WORK_TRIES = 2, 10
+ONE_TRY, FIRST_LOOK_TRIES, WORK_TRIES = 1, 2, 10
 _POOL = 32
 _LEAST_BUCKET, _MOST_BUCKET = 3, 63
+
+_AFTER_AUTHORITY = re.compile(r"[/?#\\]")
+_USER_OF_URL = re.compile(r"://[^/\s]*@")
+# What would be wrong is a secret, perhaps: it is not repeated.
+_NO_SECRETS = (
+    "holds no user, key or password (they come from AWS_PROFILE, the AWS_ variables or a role)"
+)
+_SECRETS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+)
+_VISIBLE = re.compile(r"[!-~]*")
 
 _MEANINGS = {
     "NoSuchBucket": "there is no such bucket",
@@ -76,6 +92,11 @@ class AwsSettings:
     kms_key_id: str = ""
     is_paced: bool = True
 
+    def __post_init__(self) -> None:
+        authority = _AFTER_AUTHORITY.split(self.endpoint_url.rpartition("://")[2], maxsplit=1)[0]
+        if "@" in authority:
+            raise ConfigError(f"a server's address {_NO_SECRETS}: write it as https://host:port")
+
 
 @dataclass(frozen=True, slots=True)
 class S3Address:
@@ -100,6 +121,8 @@ def parse_address(text: str) -> S3Address:
         ConfigError: It names no bucket.
     """
     bucket, _, key = text.removeprefix(SCHEME).partition("/")
+    if set(bucket) & set(":@"):
+        raise ConfigError(f"an address in S3 {_NO_SECRETS}: write it as s3://bucket/prefix/")
     if not is_s3(text) or not _LEAST_BUCKET <= len(bucket) <= _MOST_BUCKET:
         raise ConfigError(f"{text!r} names no bucket: write it as s3://bucket/prefix/")
     return S3Address(bucket, key)
@@ -144,8 +167,10 @@ def client(
         read_s: How long a server may be silent in each.
 
     Raises:
-        ConfigError: There is no such profile, no region, or no such address.
+        ConfigError: There is no such profile, no region, or no such address; or the environment has a
+            credential that cannot be one.
     """
+    _check_secrets()
     # It takes a fifth of a second, and most runs need none of it.
     import boto3
     import botocore.config
@@ -174,13 +199,25 @@ def client(
             service, region_name=region, endpoint_url=settings.endpoint_url or None, config=config
         )
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
-        raise ConfigError(f"AWS: {_one_line(error)}") from error
-    made.meta.events.register("after-call", _count_retries)
+        raise ConfigError(f"AWS: {explain(error)}") from None
+    made.meta.events.register("request-created", _count_retry)
     return made
 
 
-def _count_retries(parsed: dict[str, Any], **_: object) -> None:
-    retries.add(int(parsed.get("ResponseMetadata", {}).get("RetryAttempts", 0)))
+def _check_secrets() -> None:
+    """Make sure that credentials can be sent: who cannot send one repeats it in an error."""
+    for name in _SECRETS:
+        if not _VISIBLE.fullmatch(os.environ.get(name, "")):
+            raise ConfigError(
+                f"{name} holds a space, a line break or another character that no credential has: "
+                "set it again, without a line break at its end"
+            )
+
+
+def _count_retry(request: Any, **_: object) -> None:  # noqa: ANN401 -- boto3's
+    # Also those of a call that fails in the end, of which no answer tells.
+    if request.context.get("retries", {}).get("attempt", 1) > 1:
+        retries.add(1)
 
 
 @contextmanager
@@ -197,7 +234,8 @@ def explained(what: str, raised: Callable[[str], FootfallError]) -> Iterator[Non
     try:
         yield
     except (BotoCoreError, ClientError, Boto3Error) as error:
-        raise raised(f"{what}: {explain(error)}") from error
+        # The error itself goes no further: it may quote headers, and those hold credentials.
+        raise raised(f"{what}: {explain(error)}") from None
 
 
 def explain(error: Exception) -> str:
@@ -214,11 +252,21 @@ def explain(error: Exception) -> str:
         return f"it is archived ({storage_class}): restore it in S3, then `footfall retry`"
     if code in _MEANINGS:
         return f"{_MEANINGS[code]} ({code}{_own_words(response['Error'])})"
+    return _explain_unsent(error)
+
+
+def _explain_unsent(error: Exception) -> str:
     name = type(error).__name__
     if name == "NoCredentialsError":
         return "no credentials: set AWS_PROFILE or the AWS_ variables, or give the machine a role"
     if name in ("EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError"):
         return f"the server does not answer: {_one_line(error)}"
+    if name == "HTTPClientError":
+        cause = type(getattr(error, "kwargs", {}).get("error", error)).__name__
+        return (
+            f"the request cannot be sent ({cause}); credentials, profile or region hold characters "
+            "that no request takes, perhaps"
+        )
     return _one_line(error)
 
 
@@ -271,4 +319,6 @@ def _code(error: Exception) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    # AWS_ENDPOINT_URL may have a password, and errors name addresses.
+    text = _USER_OF_URL.sub("://", str(error))
+    return " ".join(text.split()) or type(error).__name__

@@ -9,6 +9,7 @@ which tells ffmpeg the format where the beginning does not. All processes of a n
 What nobody reads gives way when there is no room, and so does what the dead left.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -34,6 +35,8 @@ _RANGE_BYTES = 16 << 20
 _CONNECTIONS = 8
 _LOOK_AGAIN_S = 0.5
 _PARTIAL = ".partial"
+_RECORDINGS = "[0-9a-f]*"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
@@ -95,10 +98,15 @@ def let_go(footage: Footage, settings: CacheSettings) -> None:
 
 def forget_recordings(folder: Path) -> int:
     """Remove what nobody reads any more; return how many bytes that were."""
-    removed = 0
-    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-        removed += _give_way(path)
-    return removed
+    if not folder.is_dir():
+        return 0
+    # A file that is new is nobody's until it is locked.
+    with _room(folder):
+        return sum(map(_give_way, sorted(folder.glob(_RECORDINGS))))
+
+
+def _room(folder: Path) -> FileLock:
+    return FileLock(folder / "room.lock")
 
 
 class _Cache:
@@ -137,35 +145,43 @@ class _Cache:
         try:
             _fetch(footage, self._settings.aws, handle)
             partial_path.replace(path)
+            # One lock is given up before the other is had: it may have given way in between.
             fcntl.flock(handle, fcntl.LOCK_SH)
         except BaseException:
             partial_path.unlink(missing_ok=True)
             os.close(handle)
             raise
-        return handle
+        return _if_there(handle)
 
     def _take_room(self, footage: Footage, path: Path) -> int | None:
         """Make the file of a recording, as large as it will be; None if it has to wait.
 
+        On a disk that is full, what nobody reads gives way too.
+
         Raises:
             SourceError: It is larger than all of the cache, or the disk has no room.
         """
-        with FileLock(self._folder / "room.lock"):
+        with _room(self._folder):
             if self._has_to_wait(footage, path):
                 return None
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.posix_fallocate(handle, 0, footage.size_bytes)
-            except OSError as error:
-                os.close(handle)
-                path.unlink(missing_ok=True)
-                raise SourceError(
-                    f"cannot be read: its {footage.size_bytes / 1e9:.1f} GB find no room in "
-                    f"{str(self._folder)!r}: {error.strerror}",
-                    source_uri=footage.source_uri,
-                ) from error
-            return handle
+            while True:
+                try:
+                    return _allocated(path, footage.size_bytes)
+                except OSError as error:
+                    is_full = error.errno in _FULL
+                    if is_full and any(map(_give_way, self._oldest_first())):
+                        continue
+                    if is_full and self._oldest_first():
+                        # Whoever reads those will be done with them.
+                        return None
+                    raise SourceError(
+                        f"cannot be read: its {footage.size_bytes / 1e9:.1f} GB find no room in "
+                        f"{str(self._folder)!r}: {error.strerror}",
+                        source_uri=footage.source_uri,
+                    ) from error
+
+    def _oldest_first(self) -> list[Path]:
+        return sorted(self._folder.glob(_RECORDINGS), key=_age)
 
     def _has_to_wait(self, footage: Footage, own: Path) -> bool:
         """Say whether a recording must wait; what nobody reads gives way to it.
@@ -179,13 +195,26 @@ class _Cache:
         if self.path_of(footage).exists():
             # Somebody has brought it just now.
             return True
-        there = sorted(self._folder.glob("[0-9a-f]*"), key=_age)
+        there = self._oldest_first()
         over = sum(map(_size, there)) + footage.size_bytes - self._settings.most_bytes
         for path in there:
             if over <= 0:
                 break
             over -= _give_way(path)
         return over > 0
+
+
+def _allocated(path: Path, size_bytes: int) -> int:
+    """Make a file that is ours alone, of its full size; return its handle."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.posix_fallocate(handle, 0, size_bytes)
+    except OSError:
+        os.close(handle)
+        path.unlink(missing_ok=True)
+        raise
+    return handle
 
 
 def _shared(path: Path) -> int | None:
@@ -195,11 +224,18 @@ def _shared(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     fcntl.flock(handle, fcntl.LOCK_SH)
-    if not os.fstat(handle).st_nlink:
-        os.close(handle)
-        return None
-    os.utime(handle)
-    return handle
+    if _if_there(handle) is not None:
+        os.utime(handle)
+        return handle
+    return None
+
+
+def _if_there(handle: int) -> int | None:
+    """Return the handle of a file that is still in its folder; otherwise None, and it is closed."""
+    if os.fstat(handle).st_nlink:
+        return handle
+    os.close(handle)
+    return None
 
 
 def _give_way(path: Path) -> int:
@@ -210,8 +246,11 @@ def _give_way(path: Path) -> int:
         return 0
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-        size = os.fstat(handle).st_size
+        # Under its name there may be another by now, which somebody has brought.
+        about = os.fstat(handle)
+        size = about.st_size if about.st_nlink else 0
+        if about.st_nlink:
+            path.unlink(missing_ok=True)
     except BlockingIOError:
         size = 0
     finally:

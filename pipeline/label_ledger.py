@@ -12,6 +12,7 @@ swept. An entry is written again, under its name, when rows of it are no longer 
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -260,8 +261,8 @@ class LabelLedger:
         for name in ("metrics", "failures"):
             yield from files(self.output / name, f"{tag}-labels-*")
 
-    def calls(self, attempt_id: str = "") -> int:
-        """Return the calls that were made so far, by one start of the run or by all of them.
+    def calls(self) -> Counter[str]:
+        """Return the calls that were made so far, by start of the run.
 
         Raises:
             OutputError: An entry is damaged.
@@ -279,12 +280,10 @@ class LabelLedger:
         ]
         # Those of the state have been counted.
         noted += [who for key, who in open_.items() if (key, who) not in told]
-        return sum(
-            count
-            for calls in (*by_attempt, *({who: 1} for who in noted))
-            for who, count in calls.items()
-            if attempt_id in ("", who)
-        )
+        found = Counter(noted)
+        for calls in by_attempt:
+            found.update(calls)
+        return found
 
 
 def _read_note(path: Path) -> dict[str, Any]:
@@ -328,8 +327,17 @@ def calls_made(output: Path, attempt_id: str = "") -> int:
     Raises:
         OutputError: An entry is damaged.
     """
-    return sum(
-        side_by_side(
-            output, lambda each: LabelLedger(output, each).calls(attempt_id), cameras_of(output)
-        )
+    found = calls_by_start(output)
+    return found[attempt_id] if attempt_id else found.total()
+
+
+def calls_by_start(output: Path) -> Counter[str]:
+    """Return the calls that were made for an output, by start of the run.
+
+    Raises:
+        OutputError: An entry is damaged.
+    """
+    each = side_by_side(
+        output, lambda camera: LabelLedger(output, camera).calls(), cameras_of(output)
     )
+    return sum(each, Counter())

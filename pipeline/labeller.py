@@ -1,12 +1,12 @@
 """Asks for labels beside everything else: pictures in, rows on disk, nobody waits.
 
     take ──> backlog ──> threads, so many a second ──> log
-             bounded     └── away: all wait, and look again now and then
+             bounded     └── away: all wait, and one looks again, ever later
 
 Whoever hands pictures over goes on at once. One that there is no room for is let go: nothing is known
 of it then, and it is made and asked about again when there is time (`label_fill`). As long as pictures
-may still come, the service may be away: it will be back. At the end it is asked once more, and then
-what waits has failed.
+may still come, the service may be away: it will be back. At the end it is asked some times more, and
+then what waits has failed.
 """
 
 import math
@@ -18,15 +18,18 @@ from typing import Any, Protocol
 
 from pipeline.aws import retries
 from pipeline.backlog import Backlog, Waiting
+from pipeline.label_budget import Budget
 from pipeline.label_ledger import calls_made
 from pipeline.label_log import OVER_LIMIT, LabelLog
-from pipeline.labels import METRICS_STEP, Budget, LabelSettings, RateLimit
+from pipeline.labels import METRICS_STEP, LabelSettings, RateLimit
 from pipeline.records import Footage, LabelFrame
 from pipeline.rekognition import LabelsError, Rekognition
 from pipeline.timing import Span, Stopwatch
 
-# While the service is away.
-_LOOK_AGAIN_S = 20.0
+# Pauses while the service gives no answer: twice as long each time.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 20.0
+# At the end, one that has answered is looked for so often, some minutes; one that never has, twice.
+_LAST_LOOKS, _FIRST_LOOKS = 10, 2
 # A frame that is refused as too fast so often, each time after ever longer waits, has failed.
 _MOST_ROUNDS = 10
 _MOST_THREADS = 16
@@ -78,10 +81,8 @@ class Labeller:
         """
         self._settings = settings
         self._service = service(settings)
-        most = settings.most_calls
-        left = most and most - calls_made(settings.output, settings.attempt_id)
-        self._budget = Budget(left)
-        has_room = left is None or left > 0
+        self._budget = Budget(settings.output, settings.attempt_id, settings.most_calls)
+        has_room = not self._budget.is_spent
         self.logs = {
             each: LabelLog(settings, each, retry=retry, has_room=has_room) for each in camera_ids
         }
@@ -91,6 +92,8 @@ class Labeller:
         self._busy = 0
         self._is_last = self._is_closing = False
         self._look_at = -math.inf
+        self._in_vain = 0
+        self._has_answered = False
         self._away = ""
         self._error: Exception | None = None
         size = min(_MOST_THREADS, max(2, math.ceil(2 * settings.max_tps)))
@@ -130,7 +133,7 @@ class Labeller:
     @property
     def hopeless(self) -> tuple[str, str] | None:
         """Why no more pictures need to come, as an error's kind and text; None if they may."""
-        if self._away:
+        if self._is_given_up:
             return "SourceError", self._away
         return (OVER_LIMIT, self._over_limit) if self._budget.is_spent else None
 
@@ -138,11 +141,18 @@ class Labeller:
     def _over_limit(self) -> str:
         return f"beyond {self._settings.limit}: raise it and start again"
 
+    @property
+    def _is_given_up(self) -> bool:
+        """Whether who is away now is so for good."""
+        most = _LAST_LOOKS if self._has_answered else _FIRST_LOOKS
+        return self._is_last and bool(self._away) and self._in_vain >= most
+
     def end(self) -> None:
         """Say that the end is near: who is asked and is away from now on is so for good."""
         with self._changed:
-            # Who was away a moment ago is asked once more.
-            self._is_last, self._look_at, self._away = True, -math.inf, ""
+            if not self._is_last:
+                # Who was away a moment ago is asked once more.
+                self._is_last, self._look_at, self._in_vain = True, -math.inf, 0
             self._changed.notify_all()
 
     def wait(self, *, below: int, seconds: float) -> bool:
@@ -168,6 +178,7 @@ class Labeller:
             raise self._error
         for log in self.logs.values():
             log.close()
+        self._budget.end()
         calls = calls_made(self._settings.output, self._settings.attempt_id)
         return LabelTotals(calls=calls, away=self._away)
 
@@ -186,8 +197,10 @@ class Labeller:
         """Return a picture to ask about, as soon as there is one; None at the end."""
         with self._changed:
             while self._error is None:
-                rest_s = self._look_at - time.monotonic()
-                waiting = self._backlog.take() if rest_s <= 0 else None
+                rest_s = 0.0 if self._is_given_up else self._look_at - time.monotonic()
+                # Until somebody answers again, one at a time asks.
+                is_open = rest_s <= 0 and not (self._in_vain and self._busy)
+                waiting = self._backlog.take() if is_open or self._is_given_up else None
                 if waiting:
                     self._busy += 1
                     return waiting
@@ -200,7 +213,7 @@ class Labeller:
     def _label(self, waiting: Waiting) -> None:
         footage, frame = waiting.footage, waiting.frame
         log = self.logs[footage.key.camera_id]
-        if self._is_last and self._away:
+        if self._is_given_up:
             self._fail(waiting, "SourceError", self._away)
             return
         if not self._budget.take():
@@ -215,15 +228,15 @@ class Labeller:
             log.measure(footage, watch.span())
             self._sort(waiting, error)
         else:
-            self._away = ""
+            self._note_answer()
             log.answer(footage, frame, answer, watch.span())
 
     def _sort(self, waiting: Waiting, error: LabelsError) -> None:
         """Deal with a call that gave no labels."""
-        if error.kind in ("away", "lost"):
-            with self._changed:
-                self._away = str(error)
-                self._look_at = -math.inf if self._is_last else time.monotonic() + _LOOK_AGAIN_S
+        if error.kind == "refused":
+            self._note_answer()
+        else:
+            self._note_in_vain(error)
         if error.kind == "lost":
             self._fail(waiting, type(error).__name__, str(error), paid=True)
             return
@@ -237,6 +250,21 @@ class Labeller:
                 self._backlog.put_back(replace(waiting, rounds=waiting.rounds + 1))
         else:
             self._fail(waiting, type(error).__name__, str(error))
+
+    def _note_answer(self) -> None:
+        with self._changed:
+            self._away, self._in_vain, self._has_answered = "", 0, True
+
+    def _note_in_vain(self, error: LabelsError) -> None:
+        with self._changed:
+            if error.kind != "throttled":
+                self._away = str(error)
+            # Of several that fail together the first one counts.
+            if time.monotonic() >= self._look_at:
+                doublings = min(self._in_vain, _MOST_ROUNDS)
+                pause_s = min(_FIRST_PAUSE_S * 2**doublings, _LONGEST_PAUSE_S)
+                self._in_vain += 1
+                self._look_at = time.monotonic() + pause_s
 
     def _fail(
         self, waiting: Waiting, error_class: str, message: str, *, paid: bool = False

@@ -33,7 +33,7 @@ class LabelSettings:
         aws: Where and as whom Rekognition is asked.
         every: Of how many frames one is asked about.
         max_tps: Calls a second, at most.
-        most_calls: Calls of this start of the run, at most; None means any number.
+        most_calls: Calls for the output, at most, over all starts; None means any number.
         limit: What to call that limit where it has ended something.
         provenance: What the files' footers say.
         attempt_id: This start of the run.
@@ -121,29 +121,3 @@ class RateLimit:
             self._next_at = at + self._every_s
         if at > now:
             self._sleep(at - now)
-
-
-class Budget:
-    """Calls that may still be made: taken before each, given back if it turns out to be free."""
-
-    def __init__(self, calls: int | None) -> None:
-        """Begin with so many; None means any number."""
-        self._lock = threading.Lock()
-        self._left = math.inf if calls is None else max(0, calls)
-
-    def take(self) -> bool:
-        """Take one call; return whether there was one left."""
-        with self._lock:
-            has_room = self._left >= 1
-            self._left -= has_room
-            return has_room
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether no call is left."""
-        return self._left < 1
-
-    def give_back(self) -> None:
-        """Return a call that was not paid for."""
-        with self._lock:
-            self._left += 1

@@ -21,7 +21,7 @@ import psutil
 from pipeline.atomic import look_if_there, remove, swap, write_whole, writing
 from pipeline.errors import OutputError
 from pipeline.ledger import FOLDER
-from pipeline.store import Seen, beat, files, pulse, read, shown, side_by_side
+from pipeline.store import Seen, beat, files, pulse, quiet_s, read, shown, side_by_side
 from pipeline.tables import camera_folder
 
 HEARTBEAT_S = 2.0
@@ -128,7 +128,7 @@ class Leases:
 
     def _take(self, cameras: Sequence[str]) -> None:
         waiting = list(cameras)
-        deaths = _Deaths(self._output)
+        deaths = Deaths(self._output)
         while waiting:
             with writing(self._output):
                 taken = side_by_side(
@@ -138,7 +138,7 @@ class Leases:
             if waiting:
                 time.sleep(_LOOK_EVERY_S)
 
-    def _try(self, camera_id: str, deaths: "_Deaths") -> bool:
+    def _try(self, camera_id: str, deaths: "Deaths") -> bool:
         """Take a camera that nobody has, or somebody dead; False if only time can tell."""
         path = _lease_path(self._output, camera_id)
         seen = look_if_there(path)
@@ -176,10 +176,11 @@ def _give_up(path: Path) -> None:
         return
 
 
-class _Deaths:
+class Deaths:
     """Finds out whether holders live, by watching their heartbeats."""
 
     def __init__(self, output: Path) -> None:
+        """Begin to watch; nothing is known yet."""
         self._output = output
         self._seen: dict[str, tuple[float, float]] = {}
 
@@ -193,8 +194,27 @@ class _Deaths:
             return True
         first, since = self._seen.setdefault(holder.attempt_id, (now, time.monotonic()))
         if now != first:
+            self._seen[holder.attempt_id] = now, time.monotonic()
             return False
         return True if time.monotonic() - since > DEAD_AFTER_S else None
+
+    def is_at_work(self, holder: Holder) -> bool | None:
+        """Return whether a holder lives, by one look if that is enough; None if it is not known yet."""
+        if holder.machine == _machine():
+            return not holder.is_gone
+        try:
+            since_s = quiet_s(_attempt_path(self._output, holder.attempt_id))
+        except FileNotFoundError:
+            return False
+        if since_s is not None:
+            return since_s < DEAD_AFTER_S
+        is_dead = self.has_died(holder)
+        return None if is_dead is None else not is_dead
+
+    def may_live(self, attempt_id: str) -> bool:
+        """Say whether a start of a run is not known to have ended."""
+        holder = _holder(self._output, attempt_id)
+        return holder is not None and self.has_died(holder) is not True
 
 
 def lease_of(output: Path, camera_id: str) -> str | None:
@@ -221,17 +241,20 @@ def _holder(output: Path, attempt_id: str) -> Holder | None:
 
 
 def workers(output: Path) -> list[Holder]:
-    """Return the starts of runs that are at work on an output, as far as one look can tell."""
-    found = []
-    for path in files(_ledger(output) / "attempts", "*.json"):
-        try:
-            holder = Holder(**json.loads(read(path)))
-            age_s = time.time() - pulse(path)
-        except FileNotFoundError:
-            continue
-        if not holder.is_gone and age_s < DEAD_AFTER_S:
-            found.append(holder)
-    return found
+    """Return the starts of runs that are at work on an output.
+
+    One of another machine, on a disk, is watched until its heart was felt, or it is dead.
+    """
+    paths = files(_ledger(output) / "attempts", "*.json")
+    waiting = [holder for path in paths if (holder := _holder(output, path.stem))]
+    deaths, found = Deaths(output), []
+    while waiting:
+        verdicts = [(holder, deaths.is_at_work(holder)) for holder in waiting]
+        found += [holder for holder, verdict in verdicts if verdict]
+        waiting = [holder for holder, verdict in verdicts if verdict is None]
+        if waiting:
+            time.sleep(_LOOK_EVERY_S)
+    return sorted(found, key=lambda holder: holder.attempt_id)
 
 
 def check_held(output: Path, camera_id: str, attempt_id: str) -> None:

@@ -1,14 +1,17 @@
 """Ask Rekognition for the labels of a picture, and say what an error means for whoever asked.
 
 refused     it says no, and nothing was paid     this picture's fault: set it aside
-throttled   too fast for it; nothing was paid    ask again, later
+throttled   too fast for it; nothing was paid    ask again, ever later
 away        nobody can be asked now              ask again, later; nothing was paid
 lost        the answer did not come              it may have been paid: do not ask by oneself
+
+Each call is one request: what botocore repeats by itself may have been paid for already.
 """
 
+import http
 from typing import Any, Literal
 
-from pipeline.aws import FIRST_LOOK_TRIES, WORK_TRIES, AwsSettings, client, explain
+from pipeline.aws import ONE_TRY, AwsSettings, client, explain
 from pipeline.errors import FootfallError
 
 Kind = Literal["refused", "throttled", "away", "lost"]
@@ -25,6 +28,8 @@ _THROTTLED = (
     "LimitExceededException",
     "RequestLimitExceeded",
 )
+# It had taken the picture.
+_FAILED_AT_WORK = ("InternalServerError", "InternalFailure")
 # Errors of botocore by which no request has reached a server.
 _NEVER_SENT = (
     "EndpointConnectionError",
@@ -55,28 +60,20 @@ class Rekognition:
         Raises:
             ConfigError: There is no such profile, or no region.
         """
-        self._patient = client("rekognition", settings, WORK_TRIES)
-        self._impatient = client("rekognition", settings, FIRST_LOOK_TRIES)
-        self._answers = False
+        self._client = client("rekognition", settings, ONE_TRY)
 
     def detect_labels(self, jpeg: bytes) -> dict[str, Any]:
-        """Return the answer to DetectLabels.
-
-        What passes is waited out, once it is known that somebody answers.
+        """Return the answer to DetectLabels, after one request.
 
         Raises:
             LabelsError: There is none.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
-        asked = self._patient if self._answers else self._impatient
         try:
-            answer: dict[str, Any] = asked.detect_labels(Image={"Bytes": jpeg})
+            answer: dict[str, Any] = self._client.detect_labels(Image={"Bytes": jpeg})
         except (BotoCoreError, ClientError) as error:
-            kind = kind_of(error)
-            self._answers = kind not in ("away", "lost")
-            raise LabelsError(f"Rekognition: {explain(error)}", kind=kind) from error
-        self._answers = True
+            raise LabelsError(f"Rekognition: {explain(error)}", kind=kind_of(error)) from None
         return answer
 
 
@@ -88,6 +85,11 @@ def kind_of(error: Exception) -> Kind:
         return "throttled"
     if code in _OF_THE_PICTURE:
         return "refused"
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+        return "away"
+    if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR or code in _FAILED_AT_WORK:
+        return "lost"
     if response or type(error).__name__ in _NEVER_SENT:
         return "away"
     return "lost"

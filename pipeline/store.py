@@ -17,9 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+
+from filelock import FileLock
 
 from pipeline.aws import (
     AwsSettings,
@@ -295,6 +298,21 @@ def pulse(path: Path) -> float:
     return moment
 
 
+def quiet_s(path: Path) -> float | None:
+    """Return how long ago an object was written, by S3's clock alone; None of a file on a disk.
+
+    Raises:
+        FileNotFoundError: It is not there.
+    """
+    address = _address(path)
+    if address is None:
+        return None
+    head = _head(path, address)
+    now = parsedate_to_datetime(head["ResponseMetadata"]["HTTPHeaders"]["date"])
+    age_s: float = (now - head["LastModified"]).total_seconds()
+    return age_s
+
+
 def write_object(path: Path, content: bytes) -> None:
     """Write a small object."""
     address = _address(path)
@@ -427,20 +445,26 @@ def scratch() -> Path:
     """Return this process's folder for what comes from S3 or goes there; it goes with the process."""
     base = Path(tempfile.gettempdir(), f"footfall-{os.getuid()}", "outputs")
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for folder in base.iterdir():
-        if (handle := _locked(folder)) is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(handle)
-    own = Path(tempfile.mkdtemp(dir=base))
-    # Held for as long as this process lives.
-    _locked(own)
+    # A folder that is new is nobody's until it is locked: no other process may sweep meanwhile.
+    with FileLock(base.with_name("outputs.lock")):
+        for folder in base.iterdir():
+            if (handle := _locked(folder)) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(handle)
+        own = Path(tempfile.mkdtemp(dir=base))
+        # Held for as long as this process lives.
+        if _locked(own) is None:
+            raise OutputError(f"{str(own)!r} cannot be locked: another process took it")
     atexit.register(shutil.rmtree, own, ignore_errors=True)
     return own
 
 
 def _locked(folder: Path) -> int | None:
-    """Lock a folder; None if a living process has it."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Lock a folder; None if a living process has it, or if it is gone."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -182,13 +182,13 @@ def test_the_limit_on_cost_holds_over_all_starts(
     fast_run: Callable, walkers: Path, rekognition: StandInRekognition
 ) -> None:
     how = {**LABELS, "aws_endpoint_url": rekognition.url}
-    job = fast_run(walkers, **how, aws_max_cost=0.004)
+    job = fast_run(walkers, **how, aws_max_cost="0.004")
     assert (job.exit_code, rekognition.requests) == (3, 4)
     assert all("beyond aws_max_cost = 0.004 USD" in row[5] for row in failed(job))
     assert sum(row[3] for row in failed(job)) == CALLS - 4
     assert footfall("retry", job.output).returncode == 3
     assert rekognition.requests == 4
-    more = fast_run(walkers, **how, aws_max_cost=0.009)
+    more = fast_run(walkers, **how, aws_max_cost="0.009")
     assert (more.exit_code, rekognition.requests) == (3, 9)
     done = fast_run(walkers, **how)
     assert (done.exit_code, rekognition.requests) == (0, CALLS)

@@ -1,5 +1,7 @@
 """Recordings in S3: listed, probed by their headers alone, and on a disk only while they are read."""
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -8,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.aws import AwsSettings, retries
+from pipeline.aws import FIRST_LOOK_TRIES, AwsSettings, client, explained, retries
 from pipeline.cache import CacheSettings, forget_recordings, let_go, on_disk
 from pipeline.cutter import DemuxSettings
 from pipeline.demux import cut
 from pipeline.discover import find_recordings, find_starts
-from pipeline.errors import ConfigError, SourceError
+from pipeline.errors import ConfigError, OutputError, SourceError
 from pipeline.letterbox import fit
 from pipeline.probe import probe
 from pipeline.probe_pool import Probed, probe_all
@@ -331,6 +333,41 @@ def test_what_nobody_reads_gives_way_and_what_is_read_does_not(
     assert forget_recordings(cache.folder) == 40_000_000
 
 
+def test_on_a_full_disk_what_nobody_reads_gives_way_and_what_is_read_is_waited_for(
+    bucket: Bucket, cache: CacheSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (
+        footage_of(bucket, f"{name}.mkv", name.encode() * 1_000_000) for name in "abc"
+    )
+
+    def allocate(handle: int, _: int, size: int) -> None:
+        """Take room on a disk of 2.5 MB."""
+        if held(cache) - os.fstat(handle).st_size + size > 2_500_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        os.ftruncate(handle, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+
+    def read(footage: Footage = first) -> None:
+        with on_disk(footage, cache):
+            pass
+
+    read()
+    read(second)
+    with on_disk(second, cache), on_disk(third, cache):
+        # The first has gone.
+        assert held(cache) == 2_000_000
+        reader = threading.Thread(target=read)
+        reader.start()
+        time.sleep(0.3)
+        assert reader.is_alive()
+    reader.join(30)
+    assert not reader.is_alive()
+    full = footage_of(bucket, "d.mkv", b"d" * 3_000_000)
+    with pytest.raises(SourceError, match="No space left"):
+        read(full)
+
+
 def test_who_finds_no_room_waits_until_there_is(bucket: Bucket, cache: CacheSettings) -> None:
     footages = [footage_of(bucket, f"{n}.mkv", bytes([n]) * 30_000_000) for n in range(4)]
     most, done = [0], []
@@ -460,3 +497,15 @@ def test_cutting_one_that_has_gone_ends_with_its_failure(
     (failure,) = end.failures
     assert failure.source_uri == lost.source_uri
     assert "cannot be read: there is no such object" in failure.message
+
+
+@pytest.mark.parametrize("bad", [{"slow_every": 1}, {"cut_first": 99}])
+def test_retries_of_a_request_that_fails_in_the_end_are_counted_too(
+    bucket: Bucket, bad: dict[str, int]
+) -> None:
+    with flaky_proxy(BadDays(bucket.endpoint_url, **bad)) as endpoint_url:
+        s3 = client("s3", AwsSettings(endpoint_url=endpoint_url), FIRST_LOOK_TRIES)
+        retries.take()
+        with pytest.raises(OutputError), explained("it", OutputError):
+            s3.list_objects_v2(Bucket=bucket.name)
+    assert retries.take() == FIRST_LOOK_TRIES - 1

@@ -1,7 +1,13 @@
 """An output in S3: written whole or not at all, one request a file; nobody is first beside another."""
 
 import hashlib
+import json
+import os
+import subprocess
+import sys
 import threading
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -143,6 +149,22 @@ def test_two_runs_never_have_a_camera_at_once(root: Path) -> None:
     assert workers(root) == []
 
 
+def test_who_is_at_work_is_told_by_the_clock_of_s3_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_run(store.shown(root))
+    with Leases(root, "one").held(["door"]):
+        holder = replace(workers(root)[0], attempt_id="far", machine="elsewhere")
+        write_whole(root / "ledger" / "attempts" / "far.json", json.dumps(asdict(holder)).encode())
+        here = time.time
+        # By our clock, it was written an hour ago.
+        monkeypatch.setattr("pipeline.lease.time.time", lambda: here() + 3600)
+        assert [holder.attempt_id for holder in workers(root)] == ["far", "one"]
+        monkeypatch.setattr("pipeline.lease.DEAD_AFTER_S", 1.0)
+        time.sleep(2.5)
+        assert [holder.attempt_id for holder in workers(root)] == ["one"]
+
+
 def test_a_run_is_made_once_and_found_again(bucket: Bucket, root: Path) -> None:
     made = open_run(store.shown(root))
     assert made.is_new
@@ -276,3 +298,43 @@ def test_scratch_of_the_dead_is_swept_and_that_of_the_living_stays(
         assert sorted(own.parent.iterdir()) == sorted([own, other])
     finally:
         store.scratch.cache_clear()
+
+
+_STARTS_AT_ONCE = """
+import sys, time
+from pathlib import Path
+from pipeline import store
+
+store.tempfile.tempdir, gate = sys.argv[1], Path(sys.argv[2])
+print("here", flush=True)
+while not gate.exists():
+    pass
+own = store.scratch()
+print("own" if own.is_dir() else "gone", flush=True)
+sys.stdin.read()
+print("own" if own.is_dir() else "gone", flush=True)
+"""
+
+
+def test_processes_that_start_at_once_leave_each_other_their_scratch(tmp_path: Path) -> None:
+    # What the last run left when it was killed: sweeping it takes a moment.
+    for dead in range(40):
+        folder = tmp_path / f"footfall-{os.getuid()}" / "outputs" / f"dead{dead}"
+        folder.mkdir(parents=True)
+        for number in range(50):
+            (folder / f"rows{number}").write_bytes(b"x")
+    gate = tmp_path / "gate"
+    starts = [
+        subprocess.Popen(
+            [sys.executable, "-c", _STARTS_AT_ONCE, tmp_path, gate],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+    said = [start.stdout.readline().strip() for start in starts if start.stdout]
+    gate.touch()
+    said += [start.stdout.readline().strip() for start in starts if start.stdout]
+    # Now that all have one, nobody has taken another's.
+    said += [start.communicate(timeout=60)[0].strip() for start in starts]
+    assert said == ["here"] * 6 + ["own"] * 12
+    assert not list(gate.parent.glob("footfall-*/outputs/dead*"))

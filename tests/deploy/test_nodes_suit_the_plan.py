@@ -143,7 +143,8 @@ def test_another_cap_another_store():
     """What the tests above hold together moves."""
     more = replace(settings(), memory_limit_mb=settings().memory_limit_mb + 256)
     node = Node(node_id="n", cpus=7, gpus=1)
-    assert store_for(plan_of(more, [footage(0)], "cuda", node)) != store_for(plan(7))
+    larger = plan_of(more, [footage(0)], places_on([node], "cuda"), [node])
+    assert store_for(larger) != store_for(plan(7))
 
 
 def environment_of_a_local_ray():

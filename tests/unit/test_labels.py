@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,19 +21,20 @@ from pipeline.aws import AwsSettings
 from pipeline.backlog import Backlog, Waiting
 from pipeline.errors import OutputError
 from pipeline.jpeg import to_jpeg
+from pipeline.label_budget import Budget
 from pipeline.label_frames import MOST_JPEG_BYTES, are_label_frames, label_calls
 from pipeline.label_ledger import LabelLedger, calls_made
 from pipeline.label_log import LabelLog
 from pipeline.label_tidy import tidy_labels
 from pipeline.labeller import Labeller, LabelTotals
 from pipeline.labels import (
-    Budget,
     LabelSettings,
     RateLimit,
     calls_within,
     price_usd,
     rows_of,
 )
+from pipeline.lease import Leases
 from pipeline.letterbox import fit
 from pipeline.records import Footage, FootageKey, LabelFrame, VideoTrack
 from pipeline.rekognition import LabelsError, kind_of
@@ -213,13 +215,82 @@ def test_no_more_calls_a_second_go_than_are_allowed() -> None:
     assert sleeps == [0.25]
 
 
-def test_a_budget_ends_and_what_is_given_back_can_be_spent() -> None:
-    budget = Budget(2)
+def test_a_budget_ends_and_what_is_given_back_can_be_spent(tmp_path: Path) -> None:
+    budget = Budget(tmp_path, "one", 2)
     assert [budget.take() for _ in range(3)] == [True, True, False]
     budget.give_back()
     assert [budget.take(), budget.take()] == [True, False]
-    assert not Budget(0).take()
-    assert all(Budget(None).take() for _ in range(5))
+    assert not Budget(tmp_path, "two", 0).take()
+    unlimited = Budget(tmp_path / "other", "one", None)
+    assert all(unlimited.take() for _ in range(5))
+    assert not (tmp_path / "other").exists()
+
+
+def spend(output: Path, camera_id: str, attempt_id: str, calls: int) -> None:
+    """Have a start of a run be on disk with calls that it made."""
+    ledger = LabelLedger(output, camera_id)
+    state = ledger.state()
+    made = Counter(state.lost_calls) + Counter({attempt_id: calls})
+    ledger.commit(replace(state, lost_calls=dict(made)))
+
+
+def take_all(budget: Budget, most: int = 1000) -> int:
+    return next(n for n in range(most) if not budget.take())
+
+
+def test_runs_side_by_side_and_starts_anew_stay_within_one_limit_together(tmp_path: Path) -> None:
+    with Leases(tmp_path, "one").held(["a"]), Leases(tmp_path, "two").held(["b"]):
+        one, two = (Budget(tmp_path, name, 100) for name in ("one", "two"))
+        for _ in range(10):
+            assert one.take()
+            assert two.take()
+        # The rest of what the one has taken is not the other's, until the one has ended.
+        assert 10 + take_all(two) == 75
+        spend(tmp_path, "a", "one", 10)
+        one.end()
+        assert take_all(two) == 15
+        spend(tmp_path, "b", "two", 90)
+        # One that is killed and starts anew gets nothing twice.
+        with Leases(tmp_path, "three").held(["c"]):
+            assert take_all(Budget(tmp_path, "three", 100)) == 0
+            two.end()
+            for _ in range(5):
+                assert take_all(Budget(tmp_path, "three", 100)) == 0
+            assert take_all(Budget(tmp_path, "three", 107)) == 7
+            spend(tmp_path, "c", "three", 7)
+    for name in ("four", "five"):
+        assert take_all(Budget(tmp_path, name, 107)) == 0
+    assert calls_made(tmp_path) == 107
+
+
+def test_what_the_dead_had_taken_is_to_be_had_again_but_for_the_calls_that_they_made(
+    tmp_path: Path,
+) -> None:
+    with Leases(tmp_path, "dead").held(["a"]):
+        assert all(Budget(tmp_path, "dead", 100).take() for _ in range(4))
+        spend(tmp_path, "a", "dead", 4)
+        with Leases(tmp_path, "new").held(["b"]):
+            assert take_all(Budget(tmp_path, "new", 100)) == 75
+    # It left without a word of the rest.
+    assert take_all(Budget(tmp_path, "newer", 100)) == 96
+
+
+def test_runs_that_take_at_once_never_come_to_more_than_the_limit(tmp_path: Path) -> None:
+    taken: list[int] = []
+
+    def run(name: str) -> None:
+        with Leases(tmp_path, name).held([name]):
+            budget = Budget(tmp_path, name, 200)
+            taken.append(take_all(budget))
+            gate.wait(30)
+
+    gate = threading.Barrier(4)
+    threads = [threading.Thread(target=run, args=(f"run{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(taken) == 200
 
 
 # --- pictures
@@ -427,10 +498,10 @@ def test_the_limit_on_cost_is_a_hard_stop_over_all_starts(tmp_path: Path) -> Non
     assert sum(count for *_, count, _ in failures(tmp_path)) == 7
     assert all("aws_max_cost = 1 USD" in message for *_, message in failures(tmp_path))
     # Started again, with nothing left to spend.
-    label(settings(tmp_path, "second", most_calls=0), service, range(0, 600, 60))
+    label(settings(tmp_path, "second", most_calls=3), service, range(0, 600, 60))
     assert len(service.asked) == 3
     # With more to spend, they are asked about without being failures first.
-    label(settings(tmp_path, "third", most_calls=4), service, range(0, 600, 60))
+    label(settings(tmp_path, "third", most_calls=7), service, range(0, 600, 60))
     assert len(service.asked) == len(set(service.asked)) == 7
     assert sum(count for *_, count, _ in failures(tmp_path)) == 3
 
@@ -465,7 +536,7 @@ def test_a_service_that_is_away_fails_what_waits_at_the_end_and_retry_gets_it(
 def test_a_service_that_was_away_for_a_while_costs_no_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labeller_module, "_LOOK_AGAIN_S", 0.2)
+    monkeypatch.setattr(labeller_module, "_LONGEST_PAUSE_S", 0.2)
     back_at = time.monotonic() + 0.5
 
     def fail(*_: Any) -> LabelsError | None:
@@ -481,7 +552,10 @@ def test_a_service_that_was_away_for_a_while_costs_no_label(
     assert calls_made(tmp_path) == 10
 
 
-def test_what_is_throttled_is_asked_again_and_costs_once(tmp_path: Path) -> None:
+def test_what_is_throttled_is_asked_again_and_costs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labeller_module, "_FIRST_PAUSE_S", 0.01)
     tries: dict[bytes, int] = {}
 
     def fail(jpeg: bytes, _: int) -> LabelsError | None:
@@ -492,6 +566,15 @@ def test_what_is_throttled_is_asked_again_and_costs_once(tmp_path: Path) -> None
     assert set(tries.values()) == {4}
     assert (failures(tmp_path), len(labelled(tmp_path))) == ([], 10)
     assert calls_made(tmp_path) == 10
+
+
+def test_at_the_end_one_blip_of_a_service_that_has_answered_costs_no_label(tmp_path: Path) -> None:
+    def fail(_: bytes, count: int) -> LabelsError | None:
+        return LabelsError("no such host", kind="away") if count in (4, 5) else None
+
+    totals = label(settings(tmp_path), Service(fail), range(0, 600, 60))
+    assert totals == LabelTotals(calls=10)
+    assert (failures(tmp_path), len(labelled(tmp_path))) == ([], 10)
 
 
 def test_an_answer_that_never_came_is_not_asked_for_twice(tmp_path: Path) -> None:
@@ -567,7 +650,7 @@ def test_errors_of_aws_are_told_apart_by_what_they_mean() -> None:
     assert kind_of(client_error("ProvisionedThroughputExceededException")) == "throttled"
     assert kind_of(client_error("InvalidImageFormatException")) == "refused"
     assert kind_of(client_error("AccessDeniedException")) == "away"
-    assert kind_of(client_error("InternalServerError")) == "away"
+    assert kind_of(client_error("InternalServerError")) == "lost"
     assert kind_of(EndpointConnectionError(endpoint_url="http://x")) == "away"
     assert kind_of(NoCredentialsError()) == "away"
     assert kind_of(ReadTimeoutError(endpoint_url="http://x")) == "lost"

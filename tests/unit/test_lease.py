@@ -141,6 +141,19 @@ def test_a_holder_on_another_machine_is_waited_for_only_until_its_heart_was_felt
     assert lease_of(tmp_path, "door") == "old"
 
 
+def test_who_is_at_work_on_another_machine_is_known_by_the_heart_whatever_the_clocks_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "DEAD_AFTER_S", 6.0)
+    attempt = leave_behind(tmp_path, replace(here(), machine="elsewhere", host="far"), "door")
+    # Clocks that differ by an hour, one way or the other.
+    for skew_s in (-3600, 3600):
+        os.utime(attempt, (time.time() + skew_s,) * 2)
+        assert workers(tmp_path) == []
+    with beating(attempt):
+        assert [holder.host for holder in workers(tmp_path)] == ["far"]
+
+
 @pytest.mark.parametrize("dead", ["gone", "its number given again"])
 def test_a_holder_whose_process_is_gone_from_this_machine_is_taken_over_at_once(
     tmp_path: Path, dead: str, monkeypatch: pytest.MonkeyPatch

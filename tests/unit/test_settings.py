@@ -378,3 +378,12 @@ def test_hours_with_a_time_zone_and_endless_thresholds_are_refused(tmp_path):
 def test_any_path_can_be_read_back_from_the_saved_settings(tmp_path):
     given = JobSettings(input=('/x/\U0001f600 "a" \\ \n.mkv',), output="/\u00e9")
     assert settings_of(*config(tmp_path, given.to_toml())) == given
+
+
+def test_no_limit_on_what_labels_cost_and_one_of_nothing_are_two_things(tmp_path):
+    assert settings_of("--input", "a.mkv").most_cost_usd is None
+    assert settings_of("--input", "a.mkv", "--aws-max-cost", "0").most_cost_usd == 0
+    assert settings_of(*config(tmp_path, "aws_max_cost = 2.5")).most_cost_usd == 2.5
+    for wrong in ("-1", "inf", "nan", "much"):
+        with pytest.raises(ConfigError, match="aws_max_cost"):
+            settings_of("--input", "a.mkv", "--aws-max-cost", wrong)
