@@ -88,7 +88,7 @@ def detections(number, box):
 
 def track_row(seen, *, refine):
     """Return the one row of `tracks` of somebody who is tracked, refined and told."""
-    clock, tracker = CameraClock(2.0), make_tracker(TrackSettings(), FPS)
+    clock, tracker = CameraClock(2.0), make_tracker(TrackSettings())
     clock.begin(FOOTAGE)
     frames = [
         frame
