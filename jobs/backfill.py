@@ -27,6 +27,7 @@ from jobs.labelling import begin_labels, cost_line, failed_tracks, frames_to_ask
 from jobs.memory_log import MemoryLog
 from jobs.options import add_options, resolve
 from jobs.progress import moved_footage, prepare_all
+from jobs.purging import finish_purges
 from jobs.refining import (
     RefinedTotals,
     derive_settings,
@@ -44,6 +45,7 @@ from pipeline.errors import ConfigError
 from pipeline.ffmpeg import find_ffmpeg
 from pipeline.holdings import committed_cameras, committed_failures
 from pipeline.lease import Leases, workers
+from pipeline.purged import NOTHING_PURGED, marked, read_purges
 from pipeline.refined import left_over
 from pipeline.run_folder import MadeWith, RunFolder, open_run
 from pipeline.store import check_reach, check_writable, reach_s3
@@ -70,7 +72,8 @@ def run_job(
     began = time.monotonic()
     _check(settings)
     committed = committed_cameras(settings.output_path)
-    found = survey(settings, committed)
+    purges = NOTHING_PURGED if settings.overwrite else read_purges(settings.output_path)
+    found = survey(settings, committed, purges)
     wanted = _only_failed(settings, found) if retry else found
     model = find_model(settings)
     say_found(settings, wanted)
@@ -83,9 +86,11 @@ def run_job(
     is_first_shard = settings.shard_of[0] == 0
     moved = moved_footage(start.folder.path, wanted, is_first_shard=is_first_shard)
     gone = left_over(folder.path) if is_first_shard else ()
-    cameras = sorted({*wanted.cameras, *moved, *gone})
+    purging = marked(folder.path) if is_first_shard else ()
+    cameras = sorted({*wanted.cameras, *moved, *gone, *purging})
     refining = derive_settings(settings, cameras, scenes_of(settings.cameras))
     with Leases(start.folder.path, start.attempt_id).held(cameras):
+        finish_purges(folder.path, cameras, purges, settings.track, start.attempt_id)
         check_scenes(folder.path, {camera_id: how.scene for camera_id, how in refining.items()})
         if is_first_shard:
             keep_cameras(folder, settings.cameras)

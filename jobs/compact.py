@@ -9,8 +9,10 @@ from jobs.exits import EXIT_OK, ending
 from jobs.outputs import add_output, find_output
 from jobs.settings import JobSettings
 from pipeline.compact import compact
+from pipeline.errors import ConfigError
 from pipeline.lease import Leases
 from pipeline.ledger import cameras_of, table_files
+from pipeline.purged import marked
 
 _MB = 1e6
 
@@ -31,6 +33,11 @@ def _compact(options: argparse.Namespace) -> int:
     run, part_mb = find_output(options), options.part_mb
     cameras = cameras_of(run.path)
     before = sum(1 for _ in table_files(run.path))
+    if unfinished := marked(run.path):
+        raise ConfigError(
+            f"output {options.output!r}: a purge of {len(unfinished)} camera(s) was not finished: "
+            "start it again, or the run, first"
+        )
     with Leases(run.path, uuid.uuid4().hex[:12]).held(cameras):
         merged = sum(compact(run.path, camera_id, part_mb * _MB) for camera_id in cameras)
     after = sum(1 for _ in table_files(run.path))

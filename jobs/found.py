@@ -8,10 +8,12 @@ import numpy as np
 from jobs.settings import JobSettings
 from pipeline.aws import is_s3
 from pipeline.identity import age
+from pipeline.purged import Purges
 from pipeline.records import Failure, Footage, Recording
 
 # A day's frames need not be asked one by one for their time of day.
 _MOST_LOOKED_AT = 1440
+PURGED = "purged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,22 @@ def limited(settings: JobSettings, found: Iterable[Found]) -> list[Found]:
         else f
         for f in oldest_first
     ]
+
+
+def without_purged(found: Iterable[Found], purges: Purges) -> list[Found]:
+    """Skip what was purged, and narrow what was purged in part down to the rest."""
+    return [_without_purged(each, purges) for each in found]
+
+
+def _without_purged(found: Found, purges: Purges) -> Found:
+    footage = found.footage
+    if found.skipped or purges.holds(footage):
+        return replace(found, skipped=found.skipped or PURGED)
+    before = purges.before(footage.key.camera_id)
+    if before is None or footage.start_time is None or footage.start_time >= before:
+        return found
+    since = max(before, footage.window.since or before)
+    return replace(found, footage=replace(footage, window=replace(footage.window, since=since)))
 
 
 def only_failed(

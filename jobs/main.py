@@ -18,6 +18,7 @@ VERBS = {
     "evaluate": "hold a movement log against truth: HOTA, MOTA, IDF1",
     "export": "write a movement log as MOTChallenge's lines or for CVAT",
     "compact": "merge the small files of an output into few, large ones",
+    "purge": "throw away what is older than a date, or all of a camera; it stays away",
     "demo": "run the main job on footage with known truth, or on yours",
     "benchmark": "measure the main job: speed beside its peers, memory, scale",
     "soak": "kill whatever runs, at random moments, and see whether anything is lost",

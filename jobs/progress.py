@@ -2,15 +2,16 @@
 
 import logging
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.found import Survey
 from jobs.settings import EVIDENCE_SETTINGS, TRACK_SETTINGS, JobSettings
 from jobs.spec import Start, evidence_hash
-from pipeline.holdings import committed_cameras, write_wanted
+from pipeline.holdings import committed_cameras, ended_evidence, write_wanted
 from pipeline.identity import evidence_id, picture_id
+from pipeline.purged import read_purges
 from pipeline.records import Footage
 from pipeline.resume import Plan, prepare
 from pipeline.run_folder import MadeWith, RunFolder
@@ -53,7 +54,7 @@ def prepare_all(start: Start, found: Survey, hardware: MadeWith, *, retry: bool)
         prepare(
             folder.path,
             camera_id,
-            [_identified(found, footage, made_by) for footage in wanted.get(camera_id, ())],
+            list(_identified(start, found, made_by, camera_id, retry=retry)),
             settings.track_hash(),
             moved=moved.get(camera_id, ()),
             retry=retry,
@@ -101,13 +102,29 @@ def _note_wanted(start: Start, found: Survey) -> None:
     write_wanted(start.folder.path, f"{index}-of-{count}", columns)
 
 
-def _identified(found: Survey, footage: Footage, made_by: str) -> Footage:
-    recording = found.identities.get(footage.source_uri, "")
-    return replace(
-        footage,
-        evidence_id=evidence_id(footage, recording, made_by),
-        picture_id=picture_id(footage, recording),
-    )
+def _identified(
+    start: Start, found: Survey, made_by: str, camera_id: str, *, retry: bool
+) -> Iterator[Footage]:
+    """Yield the wanted footage of a camera, with what it is made from.
+
+    What was purged of a footage in part changes nothing about the rest, if that is done.
+    """
+    footages = found.by_camera.get(camera_id, [])
+    cuts = read_purges(start.folder.path).moments(camera_id) if footages else []
+    done = ended_evidence(start.folder.path, camera_id, without_failures=retry) if cuts else set()
+    since = start.settings.moments[0]
+    for footage in footages:
+        recording = found.identities.get(footage.source_uri, "")
+        earlier = [
+            replace(footage, window=replace(footage.window, since=moment))
+            for moment in (since, *(max(cut, since or cut) for cut in cuts))
+        ]
+        ids = [evidence_id(each, recording, made_by) for each in (*earlier, footage)]
+        yield replace(
+            footage,
+            evidence_id=next((each for each in ids if each in done), ids[-1]),
+            picture_id=picture_id(footage, recording),
+        )
 
 
 def _say_changes(settings: JobSettings, folder: RunFolder, hardware: MadeWith) -> None:

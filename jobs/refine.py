@@ -15,6 +15,7 @@ from jobs.console import open_console
 from jobs.exits import EXIT_OK, ending
 from jobs.options import add_options, resolve
 from jobs.outputs import CONFIG, add_output, find_output
+from jobs.purging import finish_purges
 from jobs.refining import (
     CAMERAS_FILE,
     derive_settings,
@@ -27,6 +28,7 @@ from pipeline.cameras import read_cameras
 from pipeline.errors import ConfigError
 from pipeline.lease import Leases
 from pipeline.ledger import cameras_of
+from pipeline.purged import read_purges
 from pipeline.store import copies, files
 
 # By its name: under `python -m` this module is `__main__`.
@@ -59,6 +61,7 @@ def _refine(options: argparse.Namespace) -> int:
     scenes = scenes_of(given or saved)
     attempt_id = uuid.uuid4().hex[:12]
     with Leases(run.path, attempt_id).held(cameras):
+        finish_purges(run.path, cameras, read_purges(run.path), settings.track, attempt_id)
         how = derive_settings(settings, cameras, scenes)
         found = totals(refine_here(run.path, how, attempt_id))
         if given is not None:

@@ -236,7 +236,7 @@ class JobSettings:
     @property
     def moments(self) -> tuple[datetime | None, datetime | None]:
         """The first wanted moment and the end; without a time zone they are UTC."""
-        since, until = (_moment(n, getattr(self, n)) for n in ("since", "until"))
+        since, until = (moment_of(n, getattr(self, n)) for n in ("since", "until"))
         if since and until and since >= until:
             raise ConfigError(f"from {self.since} to {self.until}: the end is not after the start")
         return since, until
@@ -367,7 +367,12 @@ def _one_of(name: str, value: str, known: Sequence[str]) -> None:
         raise ConfigError(f"{name} = {value!r}: known are {', '.join(known)}")
 
 
-def _moment(name: str, text: str) -> datetime | None:
+def moment_of(name: str, text: str) -> datetime | None:
+    """Return the moment that a setting or option tells, in UTC unless it says otherwise.
+
+    Raises:
+        ConfigError: It tells none.
+    """
     if not text:
         return None
     try:

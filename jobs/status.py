@@ -18,7 +18,8 @@ from jobs.results import read_survey_failures
 from pipeline.holdings import FootageResult, add_up, chains_of, read_wanted
 from pipeline.label_ledger import calls_made
 from pipeline.lease import workers
-from pipeline.ledger import cameras_of
+from pipeline.ledger import CameraLedger, cameras_of
+from pipeline.purged import marked, read_purges
 from pipeline.refined import read_refined
 from pipeline.staging import staged_frames
 from pipeline.store import side_by_side
@@ -63,13 +64,36 @@ def _status(options: argparse.Namespace) -> int:
         console.print(f"At work: {printable(str(worker))}", soft_wrap=True)
     console.print(f"Run {run.run_id[:12]}: " + _sum_up(lines), soft_wrap=True)
     cameras = cameras_of(run.path)
-    refined = side_by_side(run.path, lambda each: read_refined(run.path, each), cameras)
-    waiting = [each for each in refined if each is None]
+    unrefined = side_by_side(run.path, lambda each: _lacks_refined(run.path, each), cameras)
+    waiting = [each for each, lacks in zip(cameras, unrefined, strict=True) if lacks]
+    if line := _purged_line(run.path):
+        console.print(printable(line), soft_wrap=True)
     if line := _labels_line(run.path, cameras):
         console.print(line, soft_wrap=True)
     if waiting:
         console.print(f"{len(waiting)} camera(s) have no refined tables yet", soft_wrap=True)
     return EXIT_OK
+
+
+def _lacks_refined(output: Path, camera_id: str) -> bool:
+    """Say whether a camera has footage, and no refined tables of it."""
+    return read_refined(output, camera_id) is None and bool(CameraLedger(output, camera_id).parts())
+
+
+def _purged_line(output: Path) -> str:
+    """Return what was purged; "" if nothing was."""
+    purges = read_purges(output)
+    if not purges.each:
+        return ""
+    told = (
+        f"before {p.before.isoformat()}: {', '.join(p.cameras)}" for p in purges.each if p.before
+    )
+    unfinished = marked(output)
+    return (
+        f"Purged: {len(purges.footage)} video track(s), {purges.frames} frames in all"
+        + "".join(f"; {each}" for each in dict.fromkeys(told))
+        + (f"; not finished for {len(unfinished)} camera(s)" if unfinished else "")
+    )
 
 
 def _labels_line(output: Path, cameras: Sequence[str]) -> str:
@@ -88,7 +112,12 @@ def survey_output(output: Path) -> Iterator[Line]:
     committed = {
         key: result for chain in chains_of(output) for key, result in add_up(chain).items()
     }
-    wanted = {(row["source_uri"], row["video_track"]): row for row in read_wanted(output)}
+    gone = read_purges(output).footage
+    wanted = {
+        name: row
+        for row in read_wanted(output)
+        if (name := (row["source_uri"], row["video_track"])) not in gone
+    }
     staged = staged_frames(output, {key: r.segments for key, r in committed.items()})
     for key in {**wanted, **committed}:
         row = wanted.get(key)

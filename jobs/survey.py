@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 
-from jobs.found import Found, Survey, limited, shared
+from jobs.found import Found, Survey, limited, shared, without_purged
 from jobs.reach import Reach, reach_of, whole_name
 from jobs.settings import AUTO_STRIDE, JobSettings
 from jobs.told import Told, gather
@@ -24,6 +24,7 @@ from pipeline.errors import ConfigError, SourceError
 from pipeline.floor import Points
 from pipeline.letterbox import fit
 from pipeline.probe_pool import Probed, probe_all
+from pipeline.purged import NOTHING_PURGED, Purges
 from pipeline.records import Failure, Footage, FootageKey, Listed, Recording, VideoTrack
 from pipeline.s3 import check_recordings
 from pipeline.tables import is_filable
@@ -36,7 +37,11 @@ MOST_STEP_S = 0.165
 TOO_LARGE = "larger than --cache-gb"
 
 
-def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | None = None) -> Survey:
+def survey(
+    settings: JobSettings,
+    committed: Mapping[tuple[str, int], str] | None = None,
+    purges: Purges = NOTHING_PURGED,
+) -> Survey:
     """Look at all inputs.
 
     Args:
@@ -44,6 +49,7 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
         committed: The cameras of footage that the output has already. One that was named after its
             recording keeps its name: which name is the shortest depends on what else is among the
             inputs.
+        purges: What is not to come into the output again.
 
     Raises:
         ConfigError: An input, a camera or a video track is not there, or a name tells no time.
@@ -66,7 +72,7 @@ def survey(settings: JobSettings, committed: Mapping[tuple[str, int], str] | Non
         for recording in recordings
         for track in recording.video_tracks
     ]
-    within = limited(settings, found)
+    within = limited(settings, without_purged(found, purges))
     mine, too_large = _too_large(
         settings, reach.shared(within) if reach else shared(settings, within)
     )

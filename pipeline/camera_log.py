@@ -24,6 +24,7 @@ from pipeline.lease import check_held
 from pipeline.ledger import CameraLedger, Part
 from pipeline.movement import MovementLog, MovementSettings
 from pipeline.part import LogSettings, OpenPart
+from pipeline.purged import read_begin
 from pipeline.records import (
     Detections,
     Failure,
@@ -138,6 +139,9 @@ class CameraLog:
         self._clock = CameraClock(settings.track.carry_over_s)
         if parts:
             self._restore(parts[-1])
+        elif begin := read_begin(settings.output, tail.camera_id, settings.track_hash):
+            self._tracker.restore(begin.tracker)
+            self._clock.restore(begin.clock)
         self._track_watch, self._write_watch = Stopwatch("track"), Stopwatch("write")
         # What the steps took, that nobody was told of yet.
         self._took = Gain()

@@ -9,10 +9,11 @@ the one before; what stays small is merged when the camera's footage ends, or by
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.atomic import FileEntry, entry_of, partial_of, publish, writing
@@ -35,7 +36,7 @@ def compact(output: Path, camera_id: str, part_bytes: float) -> int:
     ledger = CameraLedger(output, camera_id)
     merged = 0
     for group in _groups(ledger.parts(), part_bytes):
-        ledger.commit(_merge(output, group))
+        ledger.commit(merge(output, group))
         merged += len(group) - 1
     if merged:
         # The entries that were merged no longer count, and nor do their files.
@@ -73,8 +74,28 @@ def _alike(one: Part, other: Part) -> bool:
     return one.config_hash == other.config_hash and one.track_hash == other.track_hash
 
 
-def _merge(output: Path, group: Sequence[Part]) -> Part:
-    first, last = group[0].first, group[-1].last
+def _all_of_them(_: str, rows: pa.Table) -> pa.Table:
+    return rows
+
+
+def merge(
+    output: Path,
+    group: Sequence[Part],
+    keep: Callable[[str, pa.Table], pa.Table] = _all_of_them,
+    first: int | None = None,
+) -> Part:
+    """Write the files of neighbouring parts as one part's; it has still to be entered.
+
+    Args:
+        output: Root of the tables.
+        group: The parts.
+        keep: Given a table's name, "ledger" for the frames, and rows of it, returns those that stay.
+        first: The number that it begins with; by default that of the group.
+
+    Raises:
+        OutputError: Something cannot be read or written.
+    """
+    first, last = group[0].first if first is None else first, group[-1].last
     name = f"{first:06}-{last:06}-{uuid.uuid4().hex[:8]}"
     by_kind: dict[Path, list[FileEntry]] = {}
     for part in group:
@@ -84,26 +105,34 @@ def _merge(output: Path, group: Sequence[Part]) -> Part:
             kind = path.parent / path.name.split(f"{part.first:06}-{part.last:06}")[0]
             by_kind.setdefault(kind, []).append(file)
     files = tuple(
-        _join(output, output / kind.with_name(f"{kind.name}{name}.parquet"), entries)
+        _join(output, output / kind.with_name(f"{kind.name}{name}.parquet"), entries, keep)
         for kind, entries in by_kind.items()
     )
     return replace(group[-1], first=first, covered=tuple(_join_covered(group)), files=files)
 
 
-def _join(output: Path, path: Path, entries: Sequence[FileEntry]) -> FileEntry:
+def _join(
+    output: Path,
+    path: Path,
+    entries: Sequence[FileEntry],
+    keep: Callable[[str, pa.Table], pa.Table],
+) -> FileEntry:
     """Write the rows of some files, in their order, into one."""
+    table, count = path.relative_to(output).parts[0], 0
     with writing(output):
         with fetched(*(output / entry.path for entry in entries)) as paths:
             schema = pq.read_schema(paths[0])
             with pq.ParquetWriter(partial_of(path), schema, compression="zstd") as writer:
                 for rows in _row_groups(paths):
-                    writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
-        entry = entry_of(output, path, sum(entry.rows for entry in entries))
+                    kept = keep(table, rows)
+                    writer.write_table(kept, row_group_size=ROW_GROUP_ROWS)
+                    count += len(kept)
+        entry = entry_of(output, path, count)
         publish(path)
         return entry
 
 
-def _row_groups(paths: Iterable[Path]) -> Iterator[object]:
+def _row_groups(paths: Iterable[Path]) -> Iterator[pa.Table]:
     for path in paths:
         with pq.ParquetFile(path) as file:
             for number in range(file.num_row_groups):

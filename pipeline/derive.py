@@ -18,8 +18,6 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from pipeline.areas import Areas, areas_of
 from pipeline.atomic import remove, write_whole, writing
 from pipeline.aws import AwsSettings
@@ -30,11 +28,12 @@ from pipeline.lease import check_held
 from pipeline.ledger import CameraLedger, Part
 from pipeline.movement import MovementLog, MovementSettings
 from pipeline.online import OnlineLog
+from pipeline.purged import read_refined_id
 from pipeline.records import TrackedFrame
 from pipeline.refine import Refiner, RefineSettings
 from pipeline.refined import FOLDER, MANIFEST, Refined, is_there, read_refined, sweep_refined
 from pipeline.scene import NOTHING, Scene
-from pipeline.sink import MOST_DATES, PartWriter
+from pipeline.sink import MOST_DATES, PartWriter, made_by
 from pipeline.store import fetched, reach_s3
 from pipeline.tables import REFINED_TABLES, Provenance
 
@@ -138,7 +137,8 @@ def derive(
         sweep_refined(output, camera_id)
         return there
     generation = _Generation(output, camera_id, parts, settings)
-    refiner = Refiner(settings.refine) if settings.refine else None
+    first_id = read_refined_id(output, camera_id)
+    refiner = Refiner(settings.refine, first_id) if settings.refine else None
     for frames, is_end in _refined(generation.log, refiner):
         generation.add(frames, is_end=is_end)
     if attempt_id:
@@ -273,12 +273,6 @@ def _provenance(output: Path, parts: Sequence[Part]) -> Provenance:
     path = next(f.path for f in parts[-1].files if f.path.startswith("movements/"))
     try:
         with fetched(output / path) as (there,):
-            footer = pq.read_metadata(there).metadata
-        return Provenance(
-            **{
-                name: footer[f"footfall.{name}".encode()].decode()
-                for name in ("run_id", "config_hash", "model_hash")
-            }
-        )
-    except (OSError, KeyError, ValueError) as error:
+            return made_by(there)
+    except (OSError, ValueError) as error:
         raise OutputError(f"{path!r} cannot be read: {error}") from error

@@ -114,6 +114,22 @@ def committed_failures(output: Path) -> set[tuple[str, int]]:
     }
 
 
+def ended_evidence(output: Path, camera_id: str, *, without_failures: bool) -> set[str]:
+    """Return the evidence ids of a camera's footage that parts hold to its end.
+
+    Args:
+        output: Root of the tables.
+        camera_id: The camera.
+        without_failures: Only of that in which nothing failed.
+
+    Raises:
+        OutputError: An entry is damaged.
+    """
+    covers = [each for part in CameraLedger(output, camera_id).parts() for each in part.covered]
+    failed = {each.evidence_id for each in covers if each.failures} if without_failures else set()
+    return {each.evidence_id for each in covers if each.is_ended} - failed
+
+
 def write_wanted(output: Path, name: str, columns: Mapping[str, Sequence[object]]) -> None:
     """Write down what a start of a run was asked for: a row a video track.
 

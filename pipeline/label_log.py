@@ -217,14 +217,14 @@ class LabelLog:
             if paid:
                 self._lost_calls[who] = self._lost_calls.get(who, 0) + 1
 
-    def forget_failures(self, is_outdated: Callable[[tuple[str, int], str], bool]) -> None:
-        """Forget what failed in footage that is told by recording and video track, and its pictures."""
+    def forget_failures(self, is_outdated: Callable[[tuple[str, int], FrameKey], bool]) -> None:
+        """Forget what failed in frames that are told by recording and video track, and their key."""
         with self._lock:
             self._failed = {
                 key: failed
                 for key, failed in self._failed.items()
                 if not is_outdated(
-                    (failed.failure.source_uri, failed.failure.video_track or 0), key[0]
+                    (failed.failure.source_uri, failed.failure.video_track or 0), key
                 )
             }
 

@@ -39,10 +39,10 @@ def tidy_labels(settings: LabelSettings, camera_id: str, present: Present) -> No
     def holds(track: _Track, picture_id: str) -> bool:
         return present.get(track, (camera_id, picture_id)) == (camera_id, picture_id)
 
-    if all(holds(*told) for told in _told(ledger)):
+    if all(holds(*told) for told in recordings_told(ledger)):
         return
     log = LabelLog(settings, camera_id)
-    log.forget_failures(lambda track, picture_id: not holds(track, picture_id))
+    log.forget_failures(lambda track, key: not holds(track, key[0]))
     # What is only noted becomes an entry, too.
     log.close()
     for entry in ledger.entries():
@@ -55,8 +55,12 @@ def tidy_labels(settings: LabelSettings, camera_id: str, present: Present) -> No
     ledger.sweep()
 
 
-def _told(ledger: LabelLedger) -> set[tuple[_Track, str]]:
-    """Return what a camera's files are about: video tracks and pictures."""
+def recordings_told(ledger: LabelLedger) -> set[tuple[_Track, str]]:
+    """Return what a camera's files are about: video tracks and pictures.
+
+    Raises:
+        OutputError: One is damaged.
+    """
     told = {
         (track, picture_id)
         for entry in ledger.entries()
@@ -85,7 +89,7 @@ def _give(settings: LabelSettings, entry: LabelEntry, picture_id: str, other: st
         answered={picture_id: entry.answered[picture_id]},
     )
     rows = _rows(settings, entry, {entry.recordings[picture_id]}, wanted=True)
-    ledger.commit(replace(given, files=_written(settings, given, rows)))
+    ledger.commit(replace(given, files=written_labels(settings, given, rows)))
 
 
 def _drop(
@@ -99,7 +103,7 @@ def _drop(
     )
     rows = _rows(settings, entry, set(gone.values()), wanted=False)
     measured = tuple(file for file in entry.files if file.path.startswith("metrics/"))
-    ledger.commit(replace(kept, files=(*_written(settings, kept, rows), *measured)))
+    ledger.commit(replace(kept, files=(*written_labels(settings, kept, rows), *measured)))
 
 
 def _rows(
@@ -116,7 +120,14 @@ def _rows(
     return rows.filter(pa.array([(key in tracks) == wanted for key in keys], pa.bool_()))
 
 
-def _written(settings: LabelSettings, entry: LabelEntry, rows: pa.Table) -> tuple[FileEntry, ...]:
+def written_labels(
+    settings: LabelSettings, entry: LabelEntry, rows: pa.Table
+) -> tuple[FileEntry, ...]:
+    """Write the rows of an entry, and return its files.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
     name = f"labels-{entry.number:06}-{uuid.uuid4().hex[:8]}"
     writer = label_writer(settings, entry.camera_id, name)
     writer.write("labels", rows)

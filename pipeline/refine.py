@@ -80,13 +80,14 @@ class Refiner:
             that they are people.
     """
 
-    def __init__(self, settings: RefineSettings) -> None:
+    def __init__(self, settings: RefineSettings, first_id: int = 1) -> None:
+        """Begin with no track; the first is `first_id`."""
         self.unsure = 0
         self._settings = settings
         self._ahead_s = settings.link_within_s + NEAR_S
         # So far back a rival of a link may have ended, and a gap that is filled may have begun.
         self._back_s = max(self._ahead_s, 2 * settings.smooth_s) + NEAR_S
-        self._next_id = 1
+        self._next_id = first_id
         self._forget()
 
     def _forget(self) -> None:

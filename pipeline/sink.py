@@ -201,6 +201,25 @@ def _write_partial(path: Path, rows: pa.Table, made_by: Provenance) -> Path:
     return partial_of(path)
 
 
+def made_by(path: Path) -> Provenance:
+    """Return what the footer of a file of a table says.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no table of ours.
+    """
+    footer = pq.read_metadata(path).metadata or {}
+    try:
+        return Provenance(
+            **{
+                name: footer[f"footfall.{name}".encode()].decode()
+                for name in ("run_id", "config_hash", "model_hash")
+            }
+        )
+    except KeyError as error:
+        raise ValueError(f"{path.name!r} does not say what made it") from error
+
+
 def write_hashed(
     output: Path, table_name: str, stem: str, rows: pa.Table, made_by: Provenance
 ) -> Path:

@@ -304,16 +304,18 @@ def detections_of(key: FootageKey, segment: int, **columns: Any) -> Detections: 
 
 
 def staged_frames(
-    output: Path, committed: Mapping[tuple[str, int], int]
+    output: Path, committed: Mapping[tuple[str, int], int], camera_id: str | None = None
 ) -> dict[tuple[str, str, int], int]:
     """Return how many frames are staged, by camera, recording and video track.
 
     Args:
         output: Root of the tables.
         committed: By recording and video track, how many segments parts have already.
+        camera_id: Of one camera alone.
     """
     counts: dict[tuple[str, str, int], int] = {}
-    for path in (path for path in walk(output / FOLDER) if path.suffix == ".arrow"):
+    folder = output / FOLDER / (camera_folder(camera_id) if camera_id is not None else "")
+    for path in (path for path in walk(folder) if path.suffix == ".arrow"):
         try:
             with _opened(path) as file:
                 for row in range(file.num_record_batches):

@@ -1,6 +1,8 @@
 """Trackers by their names, and the way of detections through one."""
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,18 @@ from pipeline.track import UNTRACKED, ByteTracker, Tracker, TrackSettings
 def make_tracker(settings: TrackSettings) -> Tracker:
     """Return the tracker that the settings name, for one camera."""
     return ByteTracker(settings) if settings.tracker == "bytetrack" else LibraryTracker(settings)
+
+
+def forgotten(state: dict[str, Any], next_id: int) -> dict[str, Any]:
+    """Return a tracker's state without anybody in it; the next track is `next_id`.
+
+    It is what `forget` would leave, whichever tracker it is of, without having to load that.
+    """
+    nobody = {"next_id": next_id, "time_s": None, "step_s": math.inf}
+    if "classes" in state:
+        return {**state, **nobody, "classes": {}}
+    empty: dict[str, Any] = {name: [] for name in ("ids", "class", "seen_s")}
+    return {**state, **nobody, **empty, "motion": {name: [] for name in state["motion"]}}
 
 
 def tracked(

@@ -23,10 +23,13 @@ from pipeline.atomic import PARTIAL_SUFFIX, FileEntry, sha256_of
 from pipeline.errors import OutputError
 from pipeline.label_ledger import JOURNAL, LabelLedger, is_of_labels
 from pipeline.ledger import CameraLedger, Part, cameras_of, parse_part, table_files
+from pipeline.purged import BEGIN, BEGIN_REFINED, MARK
 from pipeline.refined import FOLDER as REFINED
 from pipeline.refined import MANIFEST, read_refined
 from pipeline.store import fetched, files, read, shown
 
+# What a camera has beside its entries.
+_OTHERS = {"lease.json", MANIFEST, BEGIN, BEGIN_REFINED}
 _HASHED = re.compile(r".*-([0-9a-f]{16})\.parquet")
 
 
@@ -120,7 +123,9 @@ def _readable_parts(output: Path, camera_id: str, report: Report) -> Iterator[Pa
     kept = {path.name for path, _, _ in ledger.entries()}
     named = {Path(file.path).name for part in _undamaged(ledger, kept) for file in part.files}
     for path in files(ledger.folder):
-        if path.name not in kept | named | {"lease.json", MANIFEST} and not is_of_labels(path.name):
+        if path.name == MARK:
+            report.note(path, "a purge was not finished: the next start of the run does it")
+        elif path.name not in kept | named | _OTHERS and not is_of_labels(path.name):
             report.note(path, "no entry names it: the next start of the run sweeps it")
 
 
