@@ -79,7 +79,9 @@ def test_a_device_that_is_not_there_is_a_wrong_setting(
     tmp_path: Path, clip: Path, ray_head: object
 ) -> None:
     arguments, named = wrong(tmp_path, clip)["no CUDA"]
-    done = backfill(*arguments, "--address", ray_head.address)  # type: ignore[attr-defined]
+    where = ["--address", ray_head.address, "--wait-for-nodes-s", "1"]  # type: ignore[attr-defined]
+    done = backfill(*arguments, *where)
+    assert "Waiting for nodes: none has a GPU; for 1 s at most" in done.stdout
     assert done.returncode == 2, done.stdout + done.stderr
     assert named in done.stderr
     assert "Traceback" not in done.stderr
