@@ -25,8 +25,9 @@ from cluster.stages import stand_by
 from cluster.telemetry import Forgive, NodeMonitor, spilled_by
 
 log = logging.getLogger(__name__)
-# A node on which no detector starts within this time works without one until it does.
-_LOADS_WITHIN_S = 120.0
+# A node on which no detector begins, or loads its model, within so long works without one until one
+# does: what waits there may be what keeps it out.
+_BEGINS_WITHIN_S, _LOADS_WITHIN_S = 20.0, 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class Hosts:
         self._here = ray.get_runtime_context().get_node_id()
         self._monitors = {node.node_id: self._monitor(node) for node in nodes}
         self._newcomers: dict[str, _Newcomer] = {}
+        self._late: dict[str, _Newcomer] = {}
         self._nodes, self._starting = nodes, list[Any]()
 
     def _monitor(self, node: Node) -> Any:  # noqa: ANN401
@@ -113,13 +115,16 @@ class Hosts:
         )
 
     def settled(self) -> dict[str, MemorySample]:
-        """Return the level of each newcomer that has become ready since this was last asked."""
+        """Return the level of each newcomer that has become ready since this was last asked.
+
+        One whose detectors come late is told a second time, with their models.
+        """
         levels = {}
-        for node_id, new in list(self._newcomers.items()):
+        for node_id, new in [*self._newcomers.items(), *self._late.items()]:
             if not is_node_alive(node_id):
-                del self._newcomers[node_id]
+                self._newcomers.pop(node_id, None)
+                self._late.pop(node_id, None)
             elif self._is_ready(node_id, new):
-                del self._newcomers[node_id]
                 with suppress(ray.exceptions.RayActorError):
                     # One that dies just now is seen to at the next look.
                     levels[node_id] = ray.get(new.monitor.settle.remote())
@@ -127,15 +132,21 @@ class Hosts:
         return levels
 
     def _is_ready(self, node_id: str, new: _Newcomer) -> bool:
+        """Say whether a node has become ready; one that cannot wait any longer counts as late."""
         _, starting = ray.wait(new.starting, num_returns=len(new.starting), timeout=0)
         if starting:
             return False
-        if ray.get(self._supervisor.detectors_on.remote(node_id)) >= new.detectors:
+        begun, loaded = ray.get(self._supervisor.detectors_on.remote(node_id))
+        if loaded >= new.detectors:
+            self._newcomers.pop(node_id, None)
+            self._late.pop(node_id, None)
             return True
-        is_late = time.monotonic() - new.since > _LOADS_WITHIN_S
-        if is_late:
-            log.warning("No detector has come up on node %s, which joined", node_id[:8])
-        return is_late
+        patience_s = _LOADS_WITHIN_S if begun >= new.detectors else _BEGINS_WITHIN_S
+        if node_id in self._late or time.monotonic() - new.since < patience_s:
+            return False
+        log.warning("No detector has come up yet on node %s, which joined", node_id[:8])
+        self._late[node_id] = self._newcomers.pop(node_id)
+        return True
 
     def settle(self) -> dict[str, MemorySample]:
         """Measure the memory of every node that is alive, now; it is the level to judge by."""

@@ -1,10 +1,9 @@
 """What must be known outside the workers: readiness, attempts, pace, progress. One actor a job."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cluster.ahead import RowSizes
@@ -13,42 +12,14 @@ from cluster.live import JobMetrics, Queues
 from cluster.meter import Trimmer
 from cluster.pace import Notice, Pace, Turn
 from cluster.stall import Activity
+from cluster.stranded import Stranded
 from pipeline.errors import StepError
 from pipeline.gain import Gain
 from pipeline.records import FootageKey
 
-STRANDED_AFTER_S = 60.0
 _SEGMENTS_FOR_A_SHARE = 10
 # A node that cannot start so many processes shall not hold up the job.
 _MEETING_S = 30.0
-
-
-@dataclass(slots=True)
-class Stranded:
-    """Finds detectors that died with their node and found no place on another.
-
-    What was handed to one of them waits for ever; a node that comes in its place may be minutes away.
-    """
-
-    is_alive: Callable[[str], bool]
-    now: Callable[[], float] = time.monotonic
-    _places: dict[str, tuple[Any, str]] = field(default_factory=dict)
-    _since: dict[str, float] = field(default_factory=dict)
-
-    def enlist(self, name: str, actor: object, node_id: str) -> None:
-        """Note that an actor runs on a node, for the first time or again."""
-        self._places[name] = actor, node_id
-        self._since.pop(name, None)
-
-    def given_up(self) -> list[Any]:
-        """Return the actors that have been without a node for too long; each once."""
-        lost = [name for name, (_, node) in self._places.items() if not self.is_alive(node)]
-        late = [
-            name
-            for name in lost
-            if self.now() - self._since.setdefault(name, self.now()) > STRANDED_AFTER_S
-        ]
-        return [self._places.pop(name)[0] for name in late]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,9 +143,9 @@ class Supervisor:
         """Note that a detector of a node has its model, and is warm."""
         self._detectors[node_id] += 1
 
-    async def detectors_on(self, node_id: str) -> int:
-        """Return how many detectors have come up on a node."""
-        return self._detectors[node_id]
+    async def detectors_on(self, node_id: str) -> tuple[int, int]:
+        """Return how many detectors a node has, and how many have come up there."""
+        return self._stranded.count_on(node_id), self._detectors[node_id]
 
     async def widen(self, ahead_bytes: int) -> None:
         """Let so many bytes of packets wait for decoders from now on."""

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from jobs import compact
+from jobs import purge as verb
+from jobs.exits import EXIT_OK, EXIT_PARTIAL, EXIT_WRONG_SETTING
 from pipeline import part
 from pipeline.aws import AwsSettings
 from pipeline.camera_log import CameraLog
@@ -23,6 +26,7 @@ from pipeline.purge import finish_purge, is_clean
 from pipeline.purged import Purge, PurgedFootage, marked, read_purges, write_purge
 from pipeline.records import Footage, LabelFrame
 from pipeline.resume import Plan, prepare
+from pipeline.run_folder import open_run
 from pipeline.staging import Staging
 from pipeline.standin_rekognition import answer_to
 from pipeline.tables import Provenance
@@ -271,6 +275,34 @@ def test_labels_of_what_goes_go_and_their_calls_stay_counted(tmp_path: Path) -> 
     purge(tmp_path, None)
     assert a.files(tmp_path, "*.parquet") == []
     assert ledger.calls().total() == 8
+
+
+def test_what_no_time_is_known_of_stays_and_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_run(str(tmp_path))
+    a.run(tmp_path, [UNDATED, A, C])
+    command = [str(tmp_path), "--before", at(30).isoformat(), "--yes"]
+    assert verb.main(command) == EXIT_PARTIAL
+    out = capsys.readouterr().out
+    assert f"video track 0 of {UNDATED.source_uri} stays: nothing tells when it was" in out
+    assert "1 video track(s), and the beginning of 0, 14 frames" in out
+    assert {row["source_uri"] for row in a.rows(tmp_path, "detections")} == {
+        UNDATED.source_uri,
+        C.source_uri,
+    }
+    assert verify(tmp_path).problems == []
+    assert verb.main([str(tmp_path), "--yes"]) == EXIT_WRONG_SETTING
+    assert verb.main([str(tmp_path), "--before", "2999-01-01"]) == EXIT_WRONG_SETTING
+    # A camera as a whole goes, whatever is known of it; half of that is all that is done here.
+    write_down(tmp_path, None)
+    assert [problem.what for problem in verify(tmp_path).problems] == [
+        "a purge was not finished: the next start of the run does it"
+    ]
+    assert compact.main([str(tmp_path)]) == EXIT_WRONG_SETTING
+    assert verb.main([str(tmp_path), "--camera", "door", "--yes"]) == EXIT_OK
+    assert a.files(tmp_path, "*.parquet") == []
+    assert verify(tmp_path).problems == []
 
 
 def kills(do: Callable[[Path], None], start: Path, tmp_path: Path, step: int) -> Iterator[Path]:

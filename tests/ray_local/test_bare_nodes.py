@@ -153,7 +153,7 @@ def test_nodes_with_only_the_packages_decode_on_cpus_detect_on_the_box_and_equal
     cluster: Cluster, footage: Path, tmp_path: Path
 ) -> None:
     assert "No module named 'jobs'" in cluster.without_us
-    clip = footage / "TUD-Stadtmitte.mp4"
+    clip = footage / "TUD-Campus.mp4"
     job = ["-m", "jobs.backfill", "--input", clip, "--device", "cpu", "--output"]
     local = subprocess.run(
         [sys.executable, *job, tmp_path / "local"],
@@ -176,8 +176,8 @@ def test_nodes_with_only_the_packages_decode_on_cpus_detect_on_the_box_and_equal
     metrics = f"{there}/metrics/*.parquet"
     where = {step: dict(duckdb.execute(sql, [metrics, step]).fetchall()) for step in
              ("decode", "detect", "memory")}  # fmt: skip
-    assert where["decode"] == {cluster.nodes["cpus"]: 179}
-    assert where["detect"] == {cluster.nodes["box"]: 179}
+    assert where["decode"] == {cluster.nodes["cpus"]: 71}
+    assert where["detect"] == {cluster.nodes["box"]: 71}
     # The head node hosts no worker; its memory is watched all the same.
     assert set(where["memory"]) == set(cluster.nodes.values())
     # Where there is no home, the weights that came over the network lie among temporary files.

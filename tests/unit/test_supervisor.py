@@ -7,7 +7,8 @@ import pytest
 from cluster.ahead import Ahead
 from cluster.attempts import MOST_ATTEMPTS, AttemptKey, Attempts
 from cluster.pace import Pace
-from cluster.supervisor import STRANDED_AFTER_S, FailureLimit, Stranded, Supervisor
+from cluster.stranded import STRANDED_AFTER_S, Stranded
+from cluster.supervisor import FailureLimit, Supervisor
 from pipeline.errors import StepError
 from pipeline.gain import Gain
 from pipeline.records import (
@@ -383,14 +384,16 @@ def test_a_node_that_joins_gets_no_real_work_before_it_is_ready():
         await supervisor.open_gate(["old"])
         admitted = [await supervisor.admit(KEY, node) for node in ("old", "new")]
         steps = [await supervisor.begin(work(step=step), "new", 1) for step in ("decode", "detect")]
+        await supervisor.enlist("detector", None, "new")
+        begun = await supervisor.detectors_on("new")
         await supervisor.loaded("new")
         await supervisor.open_nodes(["new"])
         later = await supervisor.begin(work(), "new", 1), await supervisor.admit(KEY, "new")
-        return admitted, steps, later, await supervisor.detectors_on("new")
+        return admitted, steps, later, (begun, await supervisor.detectors_on("new"))
 
     admitted, steps, later, detectors = asyncio.run(job())
     assert admitted == [1, None]
     assert steps == [None, None]
     assert later[0].failed == 0
     assert later[1] == 1
-    assert detectors == 1
+    assert detectors == ((1, 0), (1, 1))
