@@ -112,7 +112,7 @@ def test_nodes_are_asked_for_before_a_run_is_planned_and_a_head_without_cpus_hos
         "backfill", "--address", from_zero, "--input", str(walkers), "--model", STAND_IN,
         "--image-size", "320", "--output", str(tmp_path / "out"),
     )  # fmt: skip
-    refused = footfall(*run)
+    refused = footfall(*run, "--wait-for-nodes-s", "0")
     assert refused.returncode == 2
     assert "no node of the cluster has CPUs" in refused.stderr
 
