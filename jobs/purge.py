@@ -48,9 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="footfall purge",
         description=main.__doc__,
-        epilog="Without --yes it says what would go, and touches nothing. Exit codes: 0 nothing of it "
-        "is left, 3 some of it is: for want of --yes, or since nothing tells when it was; 2 a wrong "
-        "option, 1 it broke, or a run is at work on a camera.",
+        epilog="Exit codes: 0 nothing of it is left, 3 some of it is: it was a --dry-run, or nothing "
+        "tells when it was; 2 a wrong option, 1 it broke, or a run is at work on a camera.",
     )
     add_output(parser)
     parser.add_argument(
@@ -61,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--before", metavar="DATE",
         help="only what is older: 2026-01-01, or 2026-01-01T09:00+01:00; UTC without a zone",
     )  # fmt: skip
-    parser.add_argument("--yes", action="store_true", help="do it")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would go, and touch nothing"
+    )
     options = parser.parse_args(arguments)
     open_console()
     return ending("purge", lambda: _purge(options))
@@ -77,7 +78,7 @@ def _purge(options: argparse.Namespace) -> int:
         )
     run = find_output(options)
     patterns = tuple(options.camera or ["*"])
-    if not options.yes:
+    if options.dry_run:
         return _say_what_would_go(run, _scope(run.path, patterns, before))
     settings, attempt_id = _settings(options, run), uuid.uuid4().hex[:12]
     cameras = _chosen(run.path, patterns)
@@ -161,7 +162,7 @@ def _say_what_would_go(run: RunFolder, scope: Scope) -> int:
     if not scope.undated and not unfinished and _is_known(run.path, scope):
         print("purge: nothing is there of it")
         return EXIT_OK
-    print(f"purge: {_sum_up(scope)} would go; nothing was touched: add --yes to do it")
+    print(f"purge: {_sum_up(scope)} would go; nothing was touched")
     return EXIT_PARTIAL
 
 

@@ -58,16 +58,16 @@ def archive(tmp_path: Path) -> Path:
 def only_if_told(output: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Purge, at last; before that, in all the ways that do not."""
     before = everywhere(output)
-    assert purge.main(command) == EXIT_PARTIAL
+    assert purge.main([*command, "--dry-run"]) == EXIT_PARTIAL
     assert "1 video track(s)" in capsys.readouterr().out
     with Leases(output, uuid.uuid4().hex[:12]).held(["hall"]):
-        assert purge.main([*command, "--yes"]) == EXIT_BROKE
+        assert purge.main(command) == EXIT_BROKE
     assert "is worked on by process" in capsys.readouterr().err
-    assert purge.main([str(output), "--camera", "door", "--yes"]) == EXIT_WRONG_SETTING
+    assert purge.main([str(output), "--camera", "door"]) == EXIT_WRONG_SETTING
     assert "it has: hall" in capsys.readouterr().err
     assert everywhere(output) == before
-    assert purge.main([*command, "--yes"]) == EXIT_OK
-    assert purge.main(command) == EXIT_OK, "nothing is left of it"
+    assert purge.main(command) == EXIT_OK
+    assert purge.main([*command, "--dry-run"]) == EXIT_OK, "nothing is left of it"
 
 
 def assert_is_the_rest(output: Path, calm: Path, since: str) -> None:
@@ -108,7 +108,7 @@ def test_what_was_purged_stays_away_and_the_rest_is_equal_to_a_run_without_it(
 
     # Within a recording: frames before go, the others stay as they are, and nothing is done again.
     command[-1] = f"{LATER}Z"
-    assert purge.main([*command, "--yes"]) == EXIT_OK
+    assert purge.main(command) == EXIT_OK
     last = fast_run(archive, **given)
     assert (last.exit_code, last.summary["frames"]) == (EXIT_OK, 125)
     assert_is_the_rest(output, calm.output, LATER)

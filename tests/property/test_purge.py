@@ -282,7 +282,7 @@ def test_what_no_time_is_known_of_stays_and_is_named(
 ) -> None:
     open_run(str(tmp_path))
     a.run(tmp_path, [UNDATED, A, C])
-    command = [str(tmp_path), "--before", at(30).isoformat(), "--yes"]
+    command = [str(tmp_path), "--before", at(30).isoformat()]
     assert verb.main(command) == EXIT_PARTIAL
     out = capsys.readouterr().out
     assert f"video track 0 of {UNDATED.source_uri} stays: nothing tells when it was" in out
@@ -292,7 +292,7 @@ def test_what_no_time_is_known_of_stays_and_is_named(
         C.source_uri,
     }
     assert verify(tmp_path).problems == []
-    assert verb.main([str(tmp_path), "--yes"]) == EXIT_WRONG_SETTING
+    assert verb.main([str(tmp_path)]) == EXIT_WRONG_SETTING
     assert verb.main([str(tmp_path), "--before", "2999-01-01"]) == EXIT_WRONG_SETTING
     # A camera as a whole goes, whatever is known of it; half of that is all that is done here.
     write_down(tmp_path, None)
@@ -300,7 +300,7 @@ def test_what_no_time_is_known_of_stays_and_is_named(
         "a purge was not finished: the next start of the run does it"
     ]
     assert compact.main([str(tmp_path)]) == EXIT_WRONG_SETTING
-    assert verb.main([str(tmp_path), "--camera", "door", "--yes"]) == EXIT_OK
+    assert verb.main([str(tmp_path), "--camera", "door"]) == EXIT_OK
     assert a.files(tmp_path, "*.parquet") == []
     assert verify(tmp_path).problems == []
 
