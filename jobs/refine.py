@@ -69,7 +69,7 @@ def _refine(options: argparse.Namespace) -> int:
             keep_cameras(run, given)
         kept = resolve(argparse.Namespace(), below=before)
         kept = replace(kept, **{name: getattr(settings, name) for name in _KEPT})
-        run.write_text("config.toml", kept.to_toml() + "\n")
+        run.write_text(CONFIG, kept.to_toml() + "\n")
     log.info("%s", found)
     return EXIT_OK
 
