@@ -28,8 +28,8 @@ def queries() -> dict[str, str]:
     }
 
 
-def filled_in(query: str) -> str:
-    """Return a query as Grafana sends it."""
-    for name, value in _BUILT_IN.items():
+def filled_in(query: str, run_id: str) -> str:
+    """Return a query as Grafana sends it, when one run is chosen."""
+    for name, value in {**_BUILT_IN, "$run": run_id}.items():
         query = query.replace(name, value)
     return re.sub(r"\$\w+", ".*", query)
