@@ -235,7 +235,8 @@ def explained(what: str, raised: Callable[[str], FootfallError]) -> Iterator[Non
         yield
     except (BotoCoreError, ClientError, Boto3Error) as error:
         # The error itself goes no further: it may quote headers, and those hold credentials.
-        raise raised(f"{what}: {explain(error)}") from None
+        # What a server answered holds no secret; what could not be sent may name the request's headers.
+        raise raised(f"{what}: {explain(error)}") from (error if _has_answer(error) else None)
 
 
 def explain(error: Exception) -> str:
@@ -278,13 +279,18 @@ def _own_words(told: dict[str, Any]) -> str:
     return f": {words}" if is_denial and is_news else ""
 
 
+def _has_answer(error: Exception) -> bool:
+    """Say whether an error of boto3 is what a server answered."""
+    return hasattr(error, "response")
+
+
 def archive_of(error: Exception) -> str:
     """Return the storage class of an object that cannot be read since it is archived; "" otherwise.
 
     Args:
         error: An error of boto3, or one that was made of it.
     """
-    cause = error if hasattr(error, "response") else error.__cause__
+    cause = error if _has_answer(error) else error.__cause__
     response: dict[str, Any] = getattr(cause, "response", None) or {}
     told = response.get("Error", {})
     is_archived = told.get("Code") == "InvalidObjectState"
