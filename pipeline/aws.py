@@ -281,7 +281,8 @@ def _own_words(told: dict[str, Any]) -> str:
 
 def _has_answer(error: Exception) -> bool:
     """Say whether an error of boto3 is what a server answered."""
-    return hasattr(error, "response")
+    # botocore's errors of sending have an empty one.
+    return isinstance(getattr(error, "response", None), dict)
 
 
 def archive_of(error: Exception) -> str:

@@ -275,9 +275,10 @@ def read_range(
 def _may_pass(error: Exception) -> bool:
     from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError
 
-    return is_busy(error) or isinstance(
-        error, ConnectionError | HTTPClientError | IncompleteReadError
-    )
+    # A request that cannot be put into words, for want of right credentials, never will be.
+    is_unsendable = isinstance(getattr(error, "kwargs", {}).get("error"), ValueError)
+    passing = ConnectionError | HTTPClientError | IncompleteReadError
+    return is_busy(error) or (isinstance(error, passing) and not is_unsendable)
 
 
 def _get(
