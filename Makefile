@@ -15,10 +15,10 @@ unexport PYTHONDONTWRITEBYTECODE
 export YOLO_AUTOINSTALL := False
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test test-long lint lock clean
 
 help:  ## list these commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
 
 setup: $(READY)  ## make .venv from the lock, and fetch the default weights
 
@@ -39,7 +39,11 @@ demo: setup  ## run the main job on footage with known truth; FOOTAGE=path runs 
 
 test: lint $(PROMETHEUS)  ## set-up, lint, types, import floors, tests
 	@echo "test: pytest"
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -m "not long"
+
+test-long: setup $(PROMETHEUS)  ## the tests that take several whole runs each: most of an hour
+	@echo "test-long: pytest"
+	@$(BIN)/python -m pytest -q -m long
 
 lint: setup
 	@echo "lint: ruff, mypy, import floors, Dockerfile"

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import psutil
 import pytest
 from rich.console import Console
 
+from cluster.session import open_session
 from jobs.backfill import run_job
 from jobs.results import RunEnd
 from jobs.settings import JobSettings
@@ -51,7 +52,21 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def ray_head() -> Iterator[RayHead]:
-    """Start a head node with a dashboard, as a user of `ray job submit` would."""
+    """Run one head node for the whole suite."""
+    with running_head() as head:
+        yield head
+
+
+@pytest.fixture(scope="module")
+def joined(ray_head: RayHead) -> Iterator[RayHead]:
+    """Stay on the suite's Ray from one job to the next: its workers do too, with all they imported."""
+    with open_session(0, ray_head.address):
+        yield ray_head
+
+
+@contextmanager
+def running_head() -> Iterator[RayHead]:
+    """Run a head node with a dashboard, as a user of `ray job submit` would start it."""
     port, dashboard = free_port(), free_port()
     # Sockets have short paths.
     folder = tempfile.mkdtemp(prefix="ff-", dir="/tmp")
@@ -151,7 +166,7 @@ class Job:
 
 
 @pytest.fixture
-def run(ray_head: RayHead, tmp_path: Path) -> Callable[..., Job]:
+def run(joined: RayHead, tmp_path: Path) -> Callable[..., Job]:
     """Run a job in this process, on the suite's Ray."""
 
     def run_one(*inputs: Path | str, **settings: Any) -> Job:
@@ -160,7 +175,7 @@ def run(ray_head: RayHead, tmp_path: Path) -> Callable[..., Job]:
             JobSettings(
                 input=tuple(map(str, inputs)),
                 output=str(output),
-                address=ray_head.address,
+                address=joined.address,
                 **settings,
             ),
             Console(quiet=True),

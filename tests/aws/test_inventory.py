@@ -248,7 +248,7 @@ def test_what_no_nodes_disk_may_hold_is_a_failure_before_any_work(
     assert survey(settings_of(bucket, large)).failures == ()
 
 
-@pytest.mark.parametrize("form", ["CSV", "Parquet"])
+@pytest.mark.parametrize("form", ["CSV", pytest.param("Parquet", marks=pytest.mark.long)])
 def test_memory_does_not_grow_with_the_inventory(bucket: Bucket, form: str) -> None:
     def peak(files: int) -> int:
         some = [

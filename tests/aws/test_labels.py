@@ -108,6 +108,7 @@ def test_every_60th_frame_of_each_video_track_is_asked_about_once_and_the_table_
     assert (again.exit_code, rekognition.requests) == (0, CALLS)
 
 
+@pytest.mark.long
 def test_no_call_is_made_unless_somebody_wants_labels(
     fast_run: Callable, walkers: Path, rekognition: StandInRekognition
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_service_that_is_away_costs_labels_and_nothing_else_and_retry_gets_the
     assert duckdb.execute(sql, [job.glob("metrics")]).fetchall() == [(1,)]
 
 
+@pytest.mark.long
 def test_a_server_that_is_too_busy_is_asked_again_and_no_label_is_missing(
     fast_run: Callable, walkers: Path, rekognition: StandInRekognition
 ) -> None:
@@ -165,6 +167,7 @@ def test_a_server_that_is_too_busy_is_asked_again_and_no_label_is_missing(
     assert job.summary["labels"]["calls"] == CALLS
 
 
+@pytest.mark.long
 def test_a_refusal_names_what_is_wrong(
     fast_run: Callable, walkers: Path, rekognition: StandInRekognition
 ) -> None:
@@ -178,6 +181,7 @@ def test_a_refusal_names_what_is_wrong(
     assert rekognition.requests < 5 * 5
 
 
+@pytest.mark.long
 def test_the_limit_on_cost_holds_over_all_starts(
     fast_run: Callable, walkers: Path, rekognition: StandInRekognition
 ) -> None:
@@ -220,6 +224,7 @@ def kill_midway(command: list[str], is_midway: Callable[[], bool]) -> None:
     driver.wait()
 
 
+@pytest.mark.long
 def test_a_run_whose_driver_is_killed_asks_about_no_frame_twice(
     tmp_path: Path, rekognition: StandInRekognition
 ) -> None:
@@ -252,6 +257,7 @@ def test_a_run_whose_driver_is_killed_asks_about_no_frame_twice(
     assert verify(output).problems == []
 
 
+@pytest.mark.long
 def test_the_death_of_the_one_who_asks_costs_what_was_under_way_and_no_more(
     tmp_path: Path, rekognition: StandInRekognition
 ) -> None:

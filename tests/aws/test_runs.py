@@ -99,14 +99,27 @@ def assert_equal(local: Path, found: Path) -> None:
     assert verify(found).problems == []
 
 
-def test_a_run_from_bucket_to_bucket_equals_one_from_disk_to_disk(
+def assert_has_no_secret(*folders: Path) -> None:
+    for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            assert ENVIRONMENT[name].encode() not in content, path
+
+
+def test_a_run_from_bucket_to_bucket_equals_one_from_disk_to_disk_and_keeps_its_secrets(
     bucket: Bucket, archive: str, local: Path, tmp_path: Path
 ) -> None:
     output = f"s3://{bucket.name}/logs/hall"
-    run = done(backfill(archive, output, "--endpoint-url", bucket.endpoint_url))
+    sessions = Path(tempfile.mkdtemp(prefix="ff-", dir="/tmp"))
+    own = {"RAY_TMPDIR": str(sessions), "TMPDIR": str(tmp_path)}
+    run = done(backfill(archive, output, "--endpoint-url", bucket.endpoint_url), **own)
     assert run.returncode == 0, run.stderr
     assert f"Tables are in {output}" in run.stderr + run.stdout
     assert_equal(local, bucket.download("logs/hall/", tmp_path / "found"))
+    # Nor are they in what Ray writes.
+    assert any(path.is_file() for path in sessions.rglob("*"))
+    assert SECRET not in run.stdout + run.stderr
+    assert_has_no_secret(tmp_path, sessions)
     assert bucket.keys("logs/hall/staging") == []
 
     reach = ("--endpoint-url", bucket.endpoint_url)
@@ -129,6 +142,7 @@ def test_a_run_from_bucket_to_bucket_equals_one_from_disk_to_disk(
     assert f"s3://{bucket.name}/{victim}: its content has changed" in verified.stdout
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_goes_on_from_what_is_in_the_bucket(
     bucket: Bucket, archive: str, local: Path, tmp_path: Path
 ) -> None:
@@ -154,6 +168,7 @@ def test_a_run_that_is_killed_goes_on_from_what_is_in_the_bucket(
     assert not bucket.s3.list_multipart_uploads(Bucket=bucket.name).get("Uploads")
 
 
+@pytest.mark.long
 def test_bad_days_of_the_server_change_nothing_and_are_counted(
     bucket: Bucket, archive: str, local: Path, tmp_path: Path
 ) -> None:
@@ -170,6 +185,7 @@ def test_bad_days_of_the_server_change_nothing_and_are_counted(
     assert retries > 0
 
 
+@pytest.mark.long
 def test_labels_of_recordings_in_a_bucket_are_in_a_bucket_and_no_recording_stays_on_the_disk(
     bucket: Bucket, archive: str, tmp_path: Path, rekognition: StandInRekognition
 ) -> None:
@@ -199,28 +215,6 @@ def test_labels_of_recordings_in_a_bucket_are_in_a_bucket_and_no_recording_stays
     kept = [path for path in tmp_path.rglob("recordings/*") if path.suffix != ".lock"]
     assert (tmp_path / f"footfall-{os.getuid()}" / "recordings").is_dir()
     assert kept == []
-
-
-def test_no_secret_is_in_any_log_table_config_or_file_of_ray(
-    bucket: Bucket, archive: str, tmp_path: Path
-) -> None:
-    sessions = Path(tempfile.mkdtemp(prefix="ff-", dir="/tmp"))
-    run = done(
-        backfill(
-            archive, f"s3://{bucket.name}/logs", "--endpoint-url", bucket.endpoint_url, "--limit", "1"
-        ),
-        RAY_TMPDIR=str(sessions), TMPDIR=str(tmp_path),
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    found = bucket.download("logs/", tmp_path / "found")
-    said = run.stdout + run.stderr
-    assert SECRET not in said
-    searched = [p for folder in (tmp_path, sessions) for p in folder.rglob("*") if p.is_file()]
-    assert any(found in path.parents for path in searched)
-    for path in searched:
-        content = path.read_bytes()
-        for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-            assert ENVIRONMENT[name].encode() not in content, path
 
 
 BAD = {

@@ -12,7 +12,7 @@ import pytest
 from jobs.soak_footage import RATE_FPS, film
 from pipeline.ffmpeg import find_ffmpeg
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.long, pytest.mark.ray]
 
 FRAMES = 900
 BEGAN = datetime(2026, 1, 15, 9, 0, 0, 700_000, tzinfo=UTC)

@@ -12,6 +12,9 @@ import duckdb
 import psutil
 import pytest
 
+from pipeline.faults import VARIABLE
+from pipeline.standin_backend import STAND_IN
+
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.footage]
 
 GONE_WITHIN_S = 5
@@ -31,11 +34,22 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start_one(clip: Path, *arguments: str) -> subprocess.Popen[str]:
-        # Batches of 1 and a small cap: segments wait, so that ffmpeg is still there.
+        # A small cap, and a detector that needs 10 ms: segments wait, so that ffmpeg is still there.
         command = [sys.executable, "-m", "jobs.backfill", "--input", str(clip), "--output"]
-        command += [str(tmp_path / "out"), "--memory-limit-mb", "256", *arguments]
+        command += [
+            str(tmp_path / "out"),
+            "--memory-limit-mb",
+            "256",
+            "--model",
+            STAND_IN,
+            *arguments,
+        ]
         child = subprocess.Popen(
-            command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, VARIABLE: "detect:*:*:SLOW=10"},
         )
         started.append(child)
         return child
@@ -75,6 +89,7 @@ def wait_until(done: Callable[[], object], seconds: float, what: str) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.long
 def test_no_ffmpeg_outlives_a_killed_driver(
     start: Callable[..., subprocess.Popen[str]], long_clip: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_job_on_a_cluster_without_workers_waits_as_long_as_it_may_and_says_wha
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_job_waits_for_its_first_node_outlives_it_and_gives_work_to_those_that_join(
     testbed: Testbed, fast_run: Callable, long_walk: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from jobs.soak_footage import film
 from pipeline.lease import Leases
 from pipeline.verify import verify
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(900)]
 
 CAMERAS = """\
 [[camera]]

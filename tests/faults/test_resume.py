@@ -74,7 +74,7 @@ def test_a_run_whose_driver_and_ray_are_killed_goes_on_and_equals_an_undisturbed
     output = tmp_path / "killed"
     driver = subprocess.Popen(backfill(long_walk, output), stdout=subprocess.DEVNULL)
     end = time.monotonic() + 120
-    while not list(output.glob("ledger/*/part-*")):
+    while not list(output.glob("ledger/*/part-*.json")):
         assert driver.poll() is None, "it ended before it was killed"
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -114,6 +114,7 @@ def test_a_run_that_is_done_starts_no_ray_and_changes_nothing(
     assert {path: path.stat().st_mtime_ns for path in job.output.rglob("part-*")} == before
 
 
+@pytest.mark.long
 def test_only_a_changed_recording_is_done_again(
     fast_run: Callable, walkers: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_only_a_changed_recording_is_done_again(
         assert set(alone.rows(table)) <= set(now), table
 
 
+@pytest.mark.long
 def test_changed_thresholds_of_the_tracker_need_no_detection_again(
     fast_run: Callable, walkers: Path
 ) -> None:
@@ -147,6 +149,7 @@ def test_changed_thresholds_of_the_tracker_need_no_detection_again(
     assert verify(again.output).problems == []
 
 
+@pytest.mark.long
 def test_recordings_that_come_later_go_on_behind_those_that_are_done(
     fast_run: Callable, tmp_path: Path
 ) -> None:
@@ -171,6 +174,7 @@ def test_recordings_that_come_later_go_on_behind_those_that_are_done(
     assert crossing, "nobody walks on from one recording into the next"
 
 
+@pytest.mark.long
 def test_footage_that_gets_another_camera_leaves_no_row_under_the_first(
     fast_run: Callable, walkers: Path, tmp_path: Path
 ) -> None:
@@ -228,6 +232,7 @@ def test_retry_does_again_what_failed_and_nothing_else(
     assert "2 of 2 video track(s) done, 600 frames looked at, 0 failed, about 0 left" in status
 
 
+@pytest.mark.long
 def test_a_run_that_fails_everywhere_stops_and_keeps_what_was_committed(
     walkers: Path, tmp_path: Path, ray_head: Any
 ) -> None:
@@ -250,6 +255,7 @@ def test_a_run_that_fails_everywhere_stops_and_keeps_what_was_committed(
     assert verify(output).frames == 600
 
 
+@pytest.mark.long
 def test_partial_ok_ends_with_0_when_only_some_recordings_failed(
     fast_run: Callable, walkers: Path, tmp_path: Path
 ) -> None:
@@ -265,6 +271,7 @@ def test_partial_ok_ends_with_0_when_only_some_recordings_failed(
     assert (nothing.exit_code, nothing.summary["status"]) == (3, "failed")
 
 
+@pytest.mark.long
 def test_shards_share_one_output_and_their_tables_equal_one_drivers(
     fast_run: Callable, walkers: Path, tmp_path: Path, ray_head: Any
 ) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults]
+pytestmark = [pytest.mark.long, pytest.mark.ray, pytest.mark.faults]
 
 
 @pytest.mark.timeout(900)

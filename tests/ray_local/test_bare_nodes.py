@@ -20,7 +20,7 @@ from pipeline.verify import verify
 from pipeline.weights import cache_folder
 from tests.conftest import answers, free_port, wait_for
 
-pytestmark = [pytest.mark.ray, pytest.mark.footage, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.ray, pytest.mark.footage, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parent.parent.parent
 RESOURCE = "gpu_box"

@@ -16,7 +16,7 @@ import pytest
 from pipeline.standin_backend import STAND_IN
 from tests.conftest import free_port, wait_for
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.ray, pytest.mark.timeout(600)]
 
 # Ray's stand-in for a cloud: its nodes are processes of this machine. It knows the head by these names.
 _HEAD, _HEAD_ID = "ray.head.default", "f" * 51 + "00000"

@@ -54,6 +54,7 @@ def test_three_video_tracks_are_three_cameras_and_equal_the_clips_alone(
     assert timings["movement_logging"] > 0
 
 
+@pytest.mark.long
 def test_boxes_are_in_source_pixels_whatever_the_inference_size(
     run: Callable, footage: Path
 ) -> None:
@@ -100,6 +101,7 @@ def test_frames_that_are_not_wanted_are_neither_decoded_nor_counted(
     assert job.query("movements", "select distinct camera_id") == [("../../door",)]
 
 
+@pytest.mark.long
 def test_int8_says_what_it_costs_and_an_output_goes_on_with_the_model_it_has(
     run: Callable, footage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,10 +11,17 @@ from jobs.measured import read_measured
 from jobs.soak_footage import film
 from pipeline.errors import ConfigError
 from pipeline.faults import VARIABLE
+from tests.conftest import RayHead
 
 pytestmark = [pytest.mark.ray, pytest.mark.footage]
 
 TABLES = ("detections", "movements", "tracks")
+
+
+@pytest.fixture(scope="module")
+def joined(ray_head: RayHead) -> RayHead:
+    """Join Ray for each job anew: one's workers are no other's memory."""
+    return ray_head
 
 
 def alerts(job: Any) -> list[str]:
@@ -23,6 +30,7 @@ def alerts(job: Any) -> list[str]:
     return [message for (message,) in said]
 
 
+@pytest.mark.long
 def test_smaller_batches_for_want_of_memory_or_for_speed_give_the_same_tables(
     fast_run: Callable, walkers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +65,7 @@ def test_a_slow_detector_holds_up_the_steps_before_it_and_not_the_memory(
     assert stored * (1 << 20) < plan["in_flight_bytes"] * 4 < 1800 * 640 * 640 * 3 / 4
 
 
+@pytest.mark.long
 def test_a_worker_that_keeps_growing_is_replaced_and_its_segment_is_not_held_against_it(
     fast_run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

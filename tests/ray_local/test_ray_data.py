@@ -104,6 +104,7 @@ def test_rows_are_never_glued_each_call_has_one_batch_and_decode_is_beside_no_mo
     assert not pids["decode"] & pids["detect"]
 
 
+@pytest.mark.long
 def test_a_segment_that_kills_its_decoder_each_time_is_set_aside_and_the_rest_finish(
     run: Callable, eight_segments: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

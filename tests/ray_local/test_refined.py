@@ -50,7 +50,11 @@ def count(output: Path, table: str, where: str = "true") -> int:
     # HOTA and IDF1. With a stride, no worse than the best of today's online trackers at every frame.
     [
         (1, {"TUD-Stadtmitte": (0.70, 0.88), "TUD-Campus": (0.60, 0.80)}),
-        (3, {"TUD-Stadtmitte": (0.605, 0.0), "TUD-Campus": (0.51, 0.0)}),
+        pytest.param(
+            3,
+            {"TUD-Stadtmitte": (0.605, 0.0), "TUD-Campus": (0.51, 0.0)},
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_tracks_are_as_good_as_is_asked_of_them(
@@ -98,6 +102,7 @@ def test_zones_are_edited_and_tables_made_again_without_footage(
     assert count(job.output, "movements") == len(online[0])
 
 
+@pytest.mark.long
 def test_a_mask_takes_away_what_is_behind_it(run: Callable, footage: Path, tmp_path: Path) -> None:
     cameras = tmp_path / "cameras.toml"
     mask = "[[camera.mask]]\npolygon = [[0.5, 0.0], [1.0, 0.0], [1.0, 1.0], [0.5, 1.0]]\n"

@@ -23,7 +23,7 @@ from jobs.soak_footage import film
 from pipeline.faults import VARIABLE
 from pipeline.run_folder import open_run
 from pipeline.standin_backend import STAND_IN
-from tests.conftest import RayHead, free_port
+from tests.conftest import RayHead, free_port, running_head
 from tests.dashboard import filled_in, queries
 from tests.ray_local.prometheus import answers, find_prometheus, scraping
 
@@ -77,14 +77,21 @@ def _says_more(found: list[dict[str, Any]]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def watched(ray_head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def own_head() -> Iterator[RayHead]:
+    """Run a head node that remembers the metrics of no other job."""
+    with running_head() as head:
+        yield head
+
+
+@pytest.fixture(scope="module")
+def watched(own_head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """Run a job of which one segment fails, and look on; a Prometheus does too, if there is one."""
     folder = tmp_path_factory.mktemp("watched")
     film(folder / "long.mkv", [1, 2], first=0, frames=FRAMES)
     settings = JobSettings(
         input=(str(folder / "long.mkv"),),
         output=str(folder / "out"),
-        address=ray_head.address,
+        address=own_head.address,
         model=STAND_IN,
         image_size=320,
         part_mb=0.02,
@@ -94,7 +101,7 @@ def watched(ray_head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iter
     looks: list[Callable[[], None]] = [seen.look]
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         if program := find_prometheus():
-            discovery = ray_head.folder / "prom_metrics_service_discovery.json"
+            discovery = own_head.folder / "prom_metrics_service_discovery.json"
             stack.enter_context(scraping(program, folder, discovery, port))
             looks.append(lambda: seen.ask(port))
         thread = threading.Thread(target=_look_on, args=(looks, done), daemon=True)
