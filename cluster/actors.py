@@ -37,7 +37,7 @@ class Actors:
             ray.remote(Supervisor)
             .options(**light, **on(here), max_concurrency=1000)
             .remote(
-                spec.warm_up_arrivals,
+                spec.pools.decode.size,
                 Path(spec.detect.weights.path).read_bytes(),
                 is_node_alive,
                 Pace(
@@ -51,7 +51,7 @@ class Actors:
                 partial(JobMetrics, run_id),
             )
         )
-        self.hosts = Hosts(spec, session.nodes, self.supervisor)
+        self.hosts = Hosts(spec, session, self.supervisor)
         shares = [spec.tails[i :: spec.pools.track.size] for i in range(spec.pools.track.size)]
         self.tracking: list[Any] = [
             # What a dead one had is on disk; who pushed to it while it died pushes again.

@@ -1,7 +1,7 @@
 """The whole graph on one screen: one Ray Data dataset from recordings to the tracking actors.
 
-    works ── demux ── decode ══════ detect ── push ──> one actor a camera
-             tasks    tasks   pixels  actors   tasks
+    works ── demux ── decode ══════ detect ──> driver ──> one actor a camera
+             tasks    tasks   pixels actors
 
 The two shares of CPU differ, so that decode and detect never fuse: decord and torch shall not meet in
 a process, and pixels cross exactly there.
@@ -21,9 +21,9 @@ from cluster.dataflow_spec import DataflowSpec
 from cluster.growth import Growth
 from cluster.nodes import lost_nodes
 from cluster.pools import Pools
-from cluster.push import push_stage
+from cluster.push import Pushes
 from cluster.ray_data import apply_to_ray_data
-from cluster.rows import to_row
+from cluster.rows import from_rows, to_row
 from cluster.session import Session, is_fault_of_cluster, own_error
 from cluster.stages import Cut, DetectStage, decode_stage, demux_stage
 from cluster.stall import StalledError, StallWatch
@@ -57,12 +57,7 @@ class Outcome:
 
 
 def build(
-    spec: DataflowSpec,
-    cuts: Sequence[tuple[Cut, ...]],
-    supervisor: Any,  # noqa: ANN401
-    *,
-    warm_up: bool,
-    labeller: Any = None,  # noqa: ANN401
+    spec: DataflowSpec, cuts: Sequence[tuple[Cut, ...]], actors: Actors, *, warm_up: bool
 ) -> "Dataset":
     """Return the dataset from recordings to detections, not yet run; before them, a warm-up."""
     # Imported here, for it takes a second: a local Ray starts meanwhile.
@@ -81,7 +76,7 @@ def build(
         from_arrow([to_row(*works) for works in (*first, *cuts)])
         .map_batches(
             demux,
-            fn_args=(spec.demux, source, supervisor),
+            fn_args=(spec.demux, source, actors.supervisor),
             compute=TaskPoolStrategy(pools.demux.size),
             num_cpus=pools.demux.cpus,
             memory=spec.memory.cutting_bytes,
@@ -89,7 +84,7 @@ def build(
         )
         .map_batches(
             decode,
-            fn_args=(spec.decode, source, supervisor, labeller),
+            fn_args=(spec.decode, source, actors.supervisor, actors.labeller),
             compute=TaskPoolStrategy(pools.decode.size),
             num_cpus=pools.decode.cpus,
             memory=spec.memory.worker_bytes,
@@ -97,28 +92,13 @@ def build(
         )
         .map_batches(
             DetectStage,
-            fn_constructor_args=(spec.detect, shapes, supervisor),
+            fn_constructor_args=(spec.detect, shapes, actors.supervisor),
             compute=ActorPoolStrategy(size=pools.detect.size, max_tasks_in_flight_per_actor=2),
             num_cpus=pools.detect.cpus,
             num_gpus=pools.detect.gpus,
             resources=pools.detect.resources,
             **whole_blocks,
         )
-    )
-
-
-def _pushed(dataset: "Dataset", actors: Actors, spec: DataflowSpec) -> "Dataset":
-    """Return a dataset whose records go to the tracking actors; no row is left."""
-    from ray.data import TaskPoolStrategy
-
-    push: Any = push_stage
-    return dataset.map_batches(
-        push,
-        fn_args=(actors.of_camera, actors.supervisor),
-        compute=TaskPoolStrategy(spec.pools.push.size),
-        num_cpus=spec.pools.push.cpus,
-        batch_size=spec.rows_of_a_push,
-        batch_format="pyarrow",
     )
 
 
@@ -180,6 +160,15 @@ def _end_labels(labeller: Any) -> LabelTotals:  # noqa: ANN401
     return totals
 
 
+def _push(dataset: "Dataset", actors: Actors) -> None:
+    """Run a dataset, and push what comes out to the tracking actors."""
+    pushes = Pushes(actors.of_camera, actors.supervisor)
+    for bundle in dataset.iter_internal_ref_bundles():
+        for rows in ray.get(list(bundle.block_refs)):
+            pushes.push(list(from_rows(rows)))
+    pushes.flush()
+
+
 def _run_passes(
     spec: DataflowSpec, actors: Actors, stall: StallWatch, begin_pass: Callable[[], Pools]
 ) -> None:
@@ -197,17 +186,9 @@ def _run_passes(
         pools = begin_pass()
         # The warm-up was reckoned for the nodes of the beginning.
         here = replace(spec, pools=pools) if is_warm else spec
-        dataset = build(
-            here,
-            spec.cuts(missing),
-            actors.supervisor,
-            warm_up=not is_warm,
-            labeller=actors.labeller,
-        )
+        dataset = build(here, spec.cuts(missing), actors, warm_up=not is_warm)
         try:
-            for _ in _pushed(dataset, actors, here).iter_internal_ref_bundles():
-                # They are empty; whatever holds one holds the history of all that led to it.
-                pass
+            _push(dataset, actors)
             is_warm = True
         except Exception as error:
             is_last = fruitless + 1 == MOST_FRUITLESS_PASSES and not stall.is_stalled

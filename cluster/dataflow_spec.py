@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 from cluster.memory import MemoryPlan
 from cluster.nodes import Node
-from cluster.pools import PUSH_BATCHES, Pools, decoding_nodes
+from cluster.pools import Pools, decoding_nodes
 from cluster.stages import Cut, Source, WarmUp
 from cluster.supervisor import FailureLimit
 from pipeline.backend import DetectSettings
-from pipeline.decode import DecodeSettings, batches_of_a_row
+from pipeline.decode import DecodeSettings
 from pipeline.demux import DemuxSettings
 from pipeline.labels import LabelSettings
 from pipeline.part import LogSettings
@@ -61,26 +61,7 @@ class DataflowSpec:
         """A batch of the largest frames that will come."""
         boxes = [footage.letterbox for footage in self.footages.values()]
         largest = max(boxes, key=lambda box: box.frame_bytes)
-        return WarmUp(
-            letterbox=largest,
-            frames=self.memory.batch_size,
-            rows_of_a_push=self.rows_of_a_push,
-        )
-
-    @property
-    def _batches_of_a_row(self) -> int:
-        frame_bytes = max(f.letterbox.frame_bytes for f in self.footages.values())
-        return batches_of_a_row(self.decode, frame_bytes)
-
-    @property
-    def rows_of_a_push(self) -> int:
-        """Rows that one push takes to the tracking actors."""
-        return max(1, PUSH_BATCHES // self._batches_of_a_row)
-
-    @property
-    def warm_up_arrivals(self) -> int:
-        """What comes to the end of the dataset before the job is warm: batches, and rows to fill up."""
-        return self.pools.decode.size * self.rows_of_a_push
+        return WarmUp(letterbox=largest, frames=self.memory.batch_size)
 
     def packets_ahead_bytes(self, nodes: Sequence[Node]) -> int:
         """Return what packets may wait for decoders, over all nodes."""

@@ -116,5 +116,4 @@ def _sizes(pools: Pools) -> dict[str, int]:
         "demux_stage": pools.demux.size,
         "decode_stage": pools.decode.size,
         "DetectStage": pools.detect.size,
-        "push_stage": pools.push.size,
     }

@@ -1,5 +1,8 @@
 """What runs on each node beside the dataset: its monitor, and processes that stand by.
 
+The monitor is an actor; that of a local Ray is a thread of the driver, for a process more takes a
+second of a core to start, 70 MB, and a hundredth of a core even if it does nothing.
+
 A node that joins while the job runs is made ready as the others were before it began: its processes
 start, its detector loads the model, and only then is its level of memory taken and real work let in.
 """
@@ -7,12 +10,14 @@ start, its detector loads the model, and only then is its level of memory taken 
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -21,13 +26,45 @@ from cluster.dataflow_spec import DataflowSpec
 from cluster.meter import MemorySample
 from cluster.nodes import Node, is_node_alive
 from cluster.pools import works
+from cluster.session import Session
 from cluster.stages import stand_by
-from cluster.telemetry import Forgive, NodeMonitor, spilled_by
+from cluster.telemetry import BesideRaylet, Forgive, NodeMonitor, all_of_driver, spilled_by
 
 log = logging.getLogger(__name__)
 # A node on which no detector begins, or loads its model, within so long works without one until one
 # does: what waits there may be what keeps it out.
 _BEGINS_WITHIN_S, _LOADS_WITHIN_S = 20.0, 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """A monitor in an actor on its node."""
+
+    actor: Any
+
+    def ask(self, method: str, *given: object) -> Callable[[], Any]:
+        """Ask; return what waits for the answer."""
+        answer = getattr(self.actor, method).remote(*given)
+        return lambda: ray.get(answer)
+
+    def end(self) -> None:
+        """End it."""
+        ray.kill(self.actor)
+
+
+@dataclass(frozen=True, slots=True)
+class _InDriver:
+    """A monitor in this process."""
+
+    monitor: NodeMonitor
+
+    def ask(self, method: str, *given: object) -> Callable[[], Any]:
+        """Return what asks, and gives the answer."""
+        return partial(getattr(self.monitor, method), *given)
+
+    def end(self) -> None:
+        """End it."""
+        self.monitor.stop()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +75,7 @@ class _Newcomer:
         starting: What it is waited for, beside its detectors.
     """
 
-    monitor: Any
+    monitor: _Apart
     starting: list[Any]
     detectors: int
     since: float
@@ -50,40 +87,49 @@ class Hosts:
     def __init__(
         self,
         spec: DataflowSpec,
-        nodes: Sequence[Node],
+        session: Session,
         supervisor: Any,  # noqa: ANN401 -- an actor handle
     ) -> None:
         """Begin to watch every node."""
         self._spec, self._supervisor = spec, supervisor
         self._here = ray.get_runtime_context().get_node_id()
-        self._monitors = {node.node_id: self._monitor(node) for node in nodes}
+        self._monitors: dict[str, _Apart | _InDriver] = {
+            node.node_id: (self._in_driver if session.is_local else self._apart)(node)
+            for node in session.nodes
+        }
         self._newcomers: dict[str, _Newcomer] = {}
         self._late: dict[str, _Newcomer] = {}
-        self._nodes, self._starting = nodes, list[Any]()
+        self._nodes, self._starting = session.nodes, list[Any]()
 
-    def _monitor(self, node: Node) -> Any:  # noqa: ANN401
+    def _in_driver(self, node: Node) -> _InDriver:
+        return _InDriver(NodeMonitor(*self._given(node, all_of_driver)))
+
+    def _apart(self, node: Node) -> _Apart:
+        processes = BesideRaylet(os.getpid() if node.node_id == self._here else None)
+        actor = ray.remote(NodeMonitor).options(num_cpus=0, **on(node.node_id))
+        return _Apart(actor.remote(*self._given(node, processes)))
+
+    def _given(
+        self, node: Node, processes: Callable[[], Iterable[psutil.Process]]
+    ) -> tuple[Any, ...]:
+        """Return what a monitor is made with."""
         return (
-            ray.remote(NodeMonitor)
-            .options(num_cpus=0, **on(node.node_id))
-            .remote(
-                self._spec.log.provenance.run_id,
-                node.node_id,
-                os.getpid() if node.node_id == self._here else None,
-                self._spec.memory.leak_bytes,
-                Forgive(self._supervisor, node.node_id),
-                spilled_by(node.address, node.port),
-            )
+            self._spec.log.provenance.run_id,
+            node.node_id,
+            processes,
+            self._spec.memory.leak_bytes,
+            Forgive(self._supervisor, node.node_id),
+            spilled_by(node.address, node.port),
         )
 
     def _stand_by(self, node: Node) -> list[Any]:
-        """Start as many processes on a node as decoding and pushing use at once there.
+        """Start as many processes on a node as decode at once there.
 
         They load what they need while detectors load their models. What cuts starts its own.
         """
         if not works(node):
             return []
-        # One pushes.
-        parties = self._spec.pools.decoders_on(node) + 1
+        parties = self._spec.pools.decoders_on(node)
         task = ray.remote(stand_by).options(num_cpus=0, max_retries=0, **on(node.node_id))
         given = self._supervisor, node.node_id, parties, self._spec.warm_up, self._spec.decode
         return [task.remote(*given) for _ in range(parties)]
@@ -94,7 +140,7 @@ class Hosts:
         return list(self._monitors)
 
     def start_workers(self) -> None:
-        """Start the processes that decoding and pushing use; see `wait_for_workers`."""
+        """Start the processes that decode; see `wait_for_workers`."""
         self._starting = [each for node in self._nodes for each in self._stand_by(node)]
 
     def wait_for_workers(self) -> None:
@@ -106,10 +152,10 @@ class Hosts:
 
     def welcome(self, node: Node, detectors: int) -> None:
         """Make a node ready that joined; `detectors` are expected there."""
-        monitor = self._monitor(node)
+        monitor = self._apart(node)
         self._newcomers[node.node_id] = _Newcomer(
             monitor=monitor,
-            starting=[monitor.latest.remote(), *self._stand_by(node)],
+            starting=[monitor.actor.latest.remote(), *self._stand_by(node)],
             detectors=detectors,
             since=time.monotonic(),
         )
@@ -127,7 +173,7 @@ class Hosts:
             elif self._is_ready(node_id, new):
                 with suppress(ray.exceptions.RayActorError):
                     # One that dies just now is seen to at the next look.
-                    levels[node_id] = ray.get(new.monitor.settle.remote())
+                    levels[node_id] = new.monitor.ask("settle")()
                     self._monitors[node_id] = new.monitor
         return levels
 
@@ -169,11 +215,11 @@ class Hosts:
         self._ask("forget_recordings", folder)
 
     def _ask(self, method: str, *given: object) -> dict[str, Any]:
-        asked = {node: getattr(m, method).remote(*given) for node, m in self._monitors.items()}
+        asked = {node: monitor.ask(method, *given) for node, monitor in self._monitors.items()}
         answers = {}
         for node, answer in asked.items():
             try:
-                answers[node] = ray.get(answer)
+                answers[node] = answer()
             except ray.exceptions.RayActorError:
                 # It is gone with its node.
                 del self._monitors[node]
@@ -182,7 +228,7 @@ class Hosts:
     def end(self) -> None:
         """End the monitors."""
         for monitor in (*self._monitors.values(), *(n.monitor for n in self._newcomers.values())):
-            ray.kill(monitor)
+            monitor.end()
 
 
 def on(node_id: str) -> dict[str, Any]:

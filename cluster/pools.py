@@ -22,12 +22,10 @@ _DEMUX_CPUS = 0.1
 # Cores that a detector on a GPU keeps busy, its node's other processes included.
 _CORES_OF_A_GPU = 2
 # What decoding takes of a node, or detecting on a GPU, and what a detector on a CPU leaves of one: to
-# cutting and pushing.
+# cutting.
 _MOST_OF_A_NODE, _FOR_THE_REST_CPUS = 0.85, 0.15
 # Of a resource that only marks nodes, any number of detectors find enough.
 _MARK = 1e-4
-# Batches that one push takes to the tracking actors: a task for each would cost more than it does.
-PUSH_BATCHES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +96,6 @@ class Pools:
     decode: Pool
     detect: Pool
     track: Pool
-    push: Pool
     threads: int
     places: Places
     decoders: int
@@ -124,12 +121,11 @@ class Pools:
             demux=replace(self.demux, size=len(at_work)),
             decode=replace(self.decode, size=max(1, sum(map(self.decoders_on, at_work)))),
             detect=replace(self.detect, size=(self.grows and detectors) or self.detect.size),
-            push=replace(self.push, size=len(at_work)),
         )
 
     def at_least(self, before: "Pools") -> "Pools":
         """Return workers, of no step fewer than `before`: who waits for a node is not sent away."""
-        steps = ("demux", "decode", "detect", "push")
+        steps = ("demux", "decode", "detect")
         larger = {
             step: max(getattr(self, step), getattr(before, step), key=lambda pool: pool.size)
             for step in steps
@@ -205,7 +201,6 @@ def plan_pools(
         decode=_shared(Pool(size=1, cpus=decode_cpus), drivers),
         detect=_shared(detect, drivers),
         track=Pool(size=min(cameras, _trackers_for(sum(n.cpus for n in at_work))), cpus=0.0),
-        push=_shared(Pool(size=1, cpus=0.02), drivers),
         threads=max(1, int(least * each)),
         places=places,
         decoders=decoders,

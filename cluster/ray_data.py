@@ -25,7 +25,7 @@ _GATHER_S = 0.01
 # Ray Data looks around after a tenth of a second, which costs as much, and has nothing to see then.
 _LONGEST_WAIT_S = 0.4
 # What runs as a step, by the function or class that Ray Data calls.
-_STEPS = {"decode_stage": "decode", "DetectStage": "detect", "push_stage": "track"}
+_STEPS = {"decode_stage": "decode", "DetectStage": "detect"}
 
 
 @dataclass(slots=True)

@@ -30,15 +30,10 @@ from pipeline.weights import install
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmUp:
-    """Work without footage: one full-size batch through every step.
-
-    Attributes:
-        rows_of_a_push: Rows that a push waits for.
-    """
+    """Work without footage: one full-size batch through every step."""
 
     letterbox: Letterbox
     frames: int
-    rows_of_a_push: int
     number: int = 0
 
 
@@ -81,8 +76,7 @@ def demux_stage(
     works = list(from_rows(rows))
     for work in works:
         if isinstance(work, WarmUp):
-            ends = [FootageEnd(footage=WARM_UP_KEY, segments=0)] * (work.rows_of_a_push - 1)
-            yield to_row(warm_up_segment(work.letterbox, work.frames, work.number), *ends)
+            yield to_row(warm_up_segment(work.letterbox, work.frames, work.number))
     if cuts := [work for work in works if isinstance(work, Cut)]:
         tries = RemoteTries(supervisor)
         most = tries.admit(cuts[0].footages[0].key)
@@ -161,9 +155,6 @@ def decode_stage(
                 if isinstance(part, FrameBatch):
                     part = outbox.part(item.footage, part)
                 yield from filler.add(part, frames * frame_bytes)
-        elif item.footage == WARM_UP_KEY:
-            # Each a row, for a push waits for rows.
-            yield to_row(item)
         else:
             yield from filler.add(item, 0)
     yield from filler.flush()

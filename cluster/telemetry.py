@@ -4,7 +4,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,17 +78,40 @@ class Leaks:
         return found
 
 
-class NodeMonitor:
-    """Samples the memory of the job's processes on its node; one on each node.
+@dataclass(frozen=True, slots=True)
+class BesideRaylet:
+    """The job's processes on a node, for an actor there.
 
     A worker's parent is the node's raylet, so the raylet's descendants are all the workers there.
+
+    Attributes:
+        driver_pid: The driver's process, if it runs on this node.
     """
+
+    driver_pid: int | None
+
+    def __call__(self) -> Iterable[psutil.Process]:
+        """Return them, Ray's own included."""
+        roots = [os.getppid(), *([self.driver_pid] if self.driver_pid else [])]
+        found = {p.pid: p for root in roots for p in family(root)}
+        for process in _rays_own(roots[0]):
+            found.setdefault(process.pid, process)
+        return found.values()
+
+
+def all_of_driver() -> Iterable[psutil.Process]:
+    """Return the job's processes, for the driver of a local Ray: all of them descend from it."""
+    return family(os.getpid())
+
+
+class NodeMonitor:
+    """Samples the memory of the job's processes on a node; each node has one."""
 
     def __init__(
         self,
         run_id: str,
         node: str,
-        driver_pid: int | None,
+        processes: Callable[[], Iterable[psutil.Process]],
         leak_bytes: int,
         forgive: Callable[[int, str], None],
         spilled_bytes: Callable[[], int],
@@ -98,12 +121,12 @@ class NodeMonitor:
         Args:
             run_id: Of the job.
             node: Its id.
-            driver_pid: The driver's process, if it runs on this node.
+            processes: Tells which they are.
             leak_bytes: Growth of a worker beyond which it is ended.
             forgive: Called before one is ended, with its process and why.
             spilled_bytes: What the node's Ray has put on a disk so far.
         """
-        self._roots = [os.getppid(), *([driver_pid] if driver_pid else [])]
+        self._processes = processes
         self._meter, self._leaks = MemoryMeter(_TOLERANCE_BYTES), Leaks(leak_bytes)
         self._forgive, self._spilled_bytes = forgive, spilled_bytes
         self._spilled_before = spilled_bytes()
@@ -113,13 +136,20 @@ class NodeMonitor:
         self._gauges = NodeGauges(run_id, node)
         self._trimmer = Trimmer()
         self._lock = threading.Lock()
-        threading.Thread(target=self._run, daemon=True).start()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def _run(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             self.sample()
             self._trimmer.trim()
-            time.sleep(SAMPLE_EVERY_S)
+            self._stopped.wait(SAMPLE_EVERY_S)
+
+    def stop(self) -> None:
+        """End the sampling."""
+        self._stopped.set()
+        self._thread.join()
 
     def sample(self, *, anew: bool = False) -> MemorySample:
         """Measure now; `anew` takes nothing over from before."""
@@ -152,10 +182,7 @@ class NodeMonitor:
         return {pid: usage.uss_bytes for pid, usage in self._meter.by_process.items()}
 
     def _measure(self, *, anew: bool) -> Usage:
-        processes = {p.pid: p for root in self._roots for p in family(root)}
-        for process in _rays_own(self._roots[0]):
-            processes.setdefault(process.pid, process)
-        return self._meter.measure(processes.values(), anew=anew)
+        return self._meter.measure(self._processes(), anew=anew)
 
     def _end_leaks(self) -> None:
         found = self._leaks.find(self._uss_bytes())

@@ -13,17 +13,15 @@ from typing import Any
 import ray
 
 from cluster.meter import Trimmer, cleanup_memory
+from cluster.push import Arrival, camera_of
 from pipeline.camera_log import CameraLog
 from pipeline.gain import Gain
 from pipeline.light import keep_out
 from pipeline.part import LogSettings
-from pipeline.records import Detections, FootageEnd, Gap
 from pipeline.store import reach_s3
 from pipeline.tail import Missing, Tail
 from pipeline.timing import run_on
 from pipeline.warmup_log import warm_up_log
-
-Arrival = Detections | Gap | FootageEnd
 
 
 class CameraLogs:
@@ -89,9 +87,3 @@ class CameraLogs:
         gain = sum((log.close() for log in self._logs.values()), Gain())
         # Behind all that was told before: the last progress is that of the end.
         ray.get(self._supervisor.logged.remote(gain))
-
-
-def camera_of(arrival: Arrival) -> str:
-    """Return whose an arrival is."""
-    key = arrival.footage if isinstance(arrival, FootageEnd) else arrival.stretch.footage
-    return key.camera_id

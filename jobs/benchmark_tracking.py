@@ -53,7 +53,7 @@ PARTS = ("parts", "trackers", "strides", "rates", "constants", "cost")
 # What the odds of a link are made of.
 _CONSTANTS = (
     "ACCELERATION", "PLACE_NOISE", "WIDTH_NOISE", "HEIGHT_NOISE", "UNSURE", "SPEED", "SIZE",
-    "SIZE_DRIFT", "AT_EDGE",
+    "SIZE_DRIFT", "HIDDEN_NOISE", "AT_EDGE",
 )  # fmt: skip
 _STRIDES = (1, 2, 3, 4, 5, 6, 8)
 _CROWD = 30

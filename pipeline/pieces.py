@@ -40,6 +40,8 @@ UNSURE = 4.0
 # Where nothing is known: a walking pace; and people at about the same place look about as large.
 SPEED = 0.8
 SIZE = 0.2
+# Who is hidden by another has a box of what is left to see: it may be half as high, or as wide.
+HIDDEN_NOISE = 0.2
 # A person's size in the picture changes so much in a second.
 SIZE_DRIFT = 0.1
 # Who vanishes at the edge of the picture has most likely left, who appears there has most likely
@@ -134,7 +136,7 @@ def ends_of(people: Sequence[Sequence[Piece]], *, is_last: bool) -> list[End]:
     if not people:
         return []
     rows = [_nearest(pieces, is_last=is_last) for pieces in people]
-    times, corners, scores, given = (np.array(each) for each in zip(*rows, strict=True))
+    times, corners, scores, hidden, given = (np.array(each) for each in zip(*rows, strict=True))
     ages = np.abs(times - times[:, :1])
     points = np.concatenate(
         [(corners[..., :1] + corners[..., 2:3]) / 2, corners[..., 1:2], corners[..., 2:]], axis=2
@@ -149,7 +151,7 @@ def ends_of(people: Sequence[Sequence[Piece]], *, is_last: bool) -> list[End]:
     near = np.minimum(ages[:, :, None], ages[:, None])
     far = np.maximum(ages[:, :, None], ages[:, None])
     walk = ACCELERATION * near**2 * (3 * far - near) / 6 + PLACE_NOISE**2 * noise
-    drift = SIZE_DRIFT**2 * near
+    drift = SIZE_DRIFT**2 * near + (HIDDEN_NOISE * hidden)[..., None] ** 2 * np.eye(_MOST_ROWS)
     one = np.ones_like(ages)
     seen = np.stack([one, -ages if is_last else ages], axis=2)
     weights = np.linalg.solve(walk, seen)
@@ -171,16 +173,17 @@ def ends_of(people: Sequence[Sequence[Piece]], *, is_last: bool) -> list[End]:
 
 def _nearest(
     pieces: Sequence[Piece], *, is_last: bool
-) -> tuple[list[float], list[Float64s], list[float], int]:
-    """Return times, boxes and scores of the rows nearest to an end, so many that they tell the rest.
+) -> tuple[list[float], list[Float64s], list[float], list[bool], int]:
+    """Return times, boxes, scores, and whether in a meeting, of the rows nearest to an end.
 
-    Where there are fewer, the last one fills up; the number behind is that of the real ones.
+    They are so many that they tell the rest. Where there are fewer, the last one fills up; the number
+    behind is that of the real ones.
     """
-    rows: list[tuple[float, Float64s, float]] = []
+    rows: list[tuple[float, Float64s, float, bool]] = []
     for piece in reversed(pieces) if is_last else pieces:
         count = len(piece.times_s)
         for i in range(count - 1, -1, -1) if is_last else range(count):
-            row = piece.times_s[i], piece.boxes[i], piece.scores[i]
+            row = piece.times_s[i], piece.boxes[i], piece.scores[i], piece.is_meeting
             if rows and abs(row[0] - rows[0][0]) > NEAR_S:
                 break
             rows.append(row)
@@ -190,8 +193,8 @@ def _nearest(
     step = (len(rows) - 1) / (_MOST_ROWS - 1)
     chosen = rows if step <= 1 else [rows[round(i * step)] for i in range(_MOST_ROWS)]
     filled = chosen + chosen[-1:] * (_MOST_ROWS - len(chosen))
-    times, boxes, scores = zip(*filled, strict=True)
-    return list(times), list(boxes), list(scores), len(chosen)
+    times, boxes, scores, hidden = zip(*filled, strict=True)
+    return list(times), list(boxes), list(scores), list(hidden), len(chosen)
 
 
 def log_odds(

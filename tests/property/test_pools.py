@@ -86,7 +86,7 @@ def test_whoever_joins_gets_workers_that_ask_for_what_the_others_do_and_nobody_i
     pools = plan_pools(nodes, places, cameras=1, decoders=4)
     assert pools.sized_for(nodes).detect == pools.detect
     more = pools.sized_for([*nodes, *joins])
-    for step in ("demux", "decode", "detect", "push"):
+    for step in ("demux", "decode", "detect"):
         before, now = getattr(pools, step), getattr(more, step)
         assert now.size >= before.size
         assert (now.cpus, now.gpus) == (before.cpus, before.gpus)

@@ -87,6 +87,28 @@ def test_a_walk_behind_an_obstacle_is_one_track_filled_on_the_straight_line():
         assert one.box == pytest.approx(box(200 + 100 * frame.time_s), abs=1.0)
 
 
+@pytest.mark.parametrize("hidden_s", [0.2, 0.4, 0.8])
+def test_who_is_seen_less_and_less_of_behind_another_is_the_same_when_whole_again(hidden_s):
+    def in_front(time_s):
+        return seen(1, 400 + 50 * time_s, 500, height=260)
+
+    def behind(time_s):
+        # They pass each other at 4 s; of who goes behind, the head is seen last.
+        x, away_s = 800 - 50 * time_s, abs(time_s - 4.0)
+        if away_s < hidden_s / 2:
+            return None
+        whole = seen(2 if time_s < 4 else 3, x)
+        if time_s > 4 or away_s > hidden_s / 2 + 0.2:
+            return whole
+        x_min, y_min, x_max, y_max = whole.box
+        left = np.array(
+            [x_min, y_min, x_min + 0.8 * (x_max - x_min), y_min + 0.4 * (y_max - y_min)]
+        )
+        return replace(whole, box=left, confidence=0.6)
+
+    assert ids_of(refine(film([in_front, behind]))) == {1: [1], 2: [2, 3]}
+
+
 def test_who_is_out_of_sight_for_longer_than_is_looked_ahead_is_another_track():
     frames = refine(film([walker([1, 2], speed=20.0, hidden=[(3.0, 5.5)])]))
     assert ids_of(frames) == {1: [1], 2: [2]}
