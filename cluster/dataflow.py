@@ -61,7 +61,7 @@ def build(
 ) -> "Dataset":
     """Return the dataset from recordings to detections, not yet run; before them, a warm-up."""
     # Imported here, for it takes a second: a local Ray starts meanwhile.
-    from ray.data import ActorPoolStrategy, TaskPoolStrategy, from_arrow
+    from ray.data import ActorPoolStrategy, TaskPoolStrategy, from_blocks
 
     pools, source = spec.pools, replace(spec.source, row_bytes=spec.memory.row_packets_bytes)
     letterboxes = {f.letterbox for group in cuts for cut in group for f in cut.footages}
@@ -73,7 +73,7 @@ def build(
     demux: Any = demux_stage
     decode: Any = decode_stage
     return (
-        from_arrow([to_row(*works) for works in (*first, *cuts)])
+        from_blocks([to_row(*works) for works in (*first, *cuts)])
         .map_batches(
             demux,
             fn_args=(spec.demux, source, actors.supervisor),
