@@ -68,6 +68,7 @@ class Piece:
         kept_now: The same, of the last look alone.
         times_s: Rising; what is long past may be gone.
         boxes: (4,) each, corner to corner in pixels.
+        hidden: Whether another stood in front of it.
         looks: What is to be known of all its boxes' scores.
     """
 
@@ -81,6 +82,7 @@ class Piece:
     times_s: list[float] = field(default_factory=list)
     boxes: list[Float64s] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    hidden: list[bool] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
 
     @property
@@ -88,11 +90,12 @@ class Piece:
         """When it was seen last."""
         return self.times_s[-1]
 
-    def append(self, time_s: float, box: Float64s, score: float) -> None:
+    def append(self, time_s: float, box: Float64s, score: float, *, is_hidden: bool) -> None:
         """Take the next box."""
         self.times_s.append(time_s)
         self.boxes.append(box)
         self.scores.append(score)
+        self.hidden.append(is_hidden)
         add_look(self.looks, Look.of(box, score))
 
     def weigh(self, kept: float) -> None:
@@ -102,7 +105,7 @@ class Piece:
     def forget_before(self, time_s: float) -> None:
         """Drop the boxes before `time_s`, but not the last one."""
         kept = min(bisect_left(self.times_s, time_s), len(self.times_s) - 1)
-        del self.times_s[:kept], self.boxes[:kept], self.scores[:kept]
+        del self.times_s[:kept], self.boxes[:kept], self.scores[:kept], self.hidden[:kept]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,7 +177,7 @@ def ends_of(people: Sequence[Sequence[Piece]], *, is_last: bool) -> list[End]:
 def _nearest(
     pieces: Sequence[Piece], *, is_last: bool
 ) -> tuple[list[float], list[Float64s], list[float], list[bool], int]:
-    """Return times, boxes, scores, and whether in a meeting, of the rows nearest to an end.
+    """Return times, boxes, scores, and whether hidden, of the rows nearest to an end.
 
     They are so many that they tell the rest. Where there are fewer, the last one fills up; the number
     behind is that of the real ones.
@@ -183,7 +186,7 @@ def _nearest(
     for piece in reversed(pieces) if is_last else pieces:
         count = len(piece.times_s)
         for i in range(count - 1, -1, -1) if is_last else range(count):
-            row = piece.times_s[i], piece.boxes[i], piece.scores[i], piece.is_meeting
+            row = piece.times_s[i], piece.boxes[i], piece.scores[i], piece.hidden[i]
             if rows and abs(row[0] - rows[0][0]) > NEAR_S:
                 break
             rows.append(row)
