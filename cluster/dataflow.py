@@ -72,9 +72,10 @@ def build(
     # Ray types a generator's arguments away.
     demux: Any = demux_stage
     decode: Any = decode_stage
+    # Put into the store here: `from_arrow` asks a worker, which has to be started, about each.
+    given: Dataset = from_blocks([to_row(*works) for works in (*first, *cuts)])
     return (
-        from_blocks([to_row(*works) for works in (*first, *cuts)])
-        .map_batches(
+        given.map_batches(
             demux,
             fn_args=(spec.demux, source, actors.supervisor),
             compute=TaskPoolStrategy(pools.demux.size),

@@ -136,13 +136,12 @@ class Refiner:
         is_near = intersection_over_smaller(boxes, boxes) > CUT_HIDDEN
         np.fill_diagonal(is_near, val=False)
         # Whose feet are lower in the picture stands in front.
-        is_hidden = (is_near & (boxes[:, 3] > boxes[:, None, 3])).any(axis=1).tolist()
+        is_in_front = is_near & (boxes[:, 3] > boxes[:, None, 3])
+        meeting, hidden = np.any(is_near, axis=1).tolist(), np.any(is_in_front, axis=1).tolist()
         since_s = frame.time_s - self._cut_gap_s() - ROUNDING_S
         before = {raw_id: p for raw_id, p in self._open.items() if p.last_s >= since_s}
         self._weigh(before, {each.track_id: each.box for each in seen}, frame.time_s)
-        for each, is_meeting, is_behind in zip(
-            seen, is_near.any(axis=1).tolist(), is_hidden, strict=True
-        ):
+        for each, is_meeting, is_hidden in zip(seen, meeting, hidden, strict=True):
             piece = before.get(each.track_id)
             if piece is None or piece.is_meeting != is_meeting:
                 cut = piece
@@ -152,7 +151,7 @@ class Refiner:
                 self._open[each.track_id] = piece
                 self._chains.append(Chain([piece], frame.time_s))
             assert each.confidence is not None
-            piece.append(frame.time_s, each.box, each.confidence, is_hidden=is_behind)
+            piece.append(frame.time_s, each.box, each.confidence, is_hidden=is_hidden)
 
     def _weigh(
         self, before: Mapping[int, Piece], behind: Mapping[int, Float64s], time_s: float
