@@ -20,7 +20,8 @@ FRAMES = {0: 179, 1: 71, 2: 1394}
 def test_three_video_tracks_are_three_cameras_and_equal_the_clips_alone(
     run: Callable, three_tracks: Path, footage: Path
 ) -> None:
-    job = run(three_tracks)
+    small = {"image_size": 320}
+    job = run(three_tracks, **small)
 
     assert job.exit_code == 0
     assert job.summary["status"] == "completed"
@@ -39,7 +40,7 @@ def test_three_video_tracks_are_three_cameras_and_equal_the_clips_alone(
     # Alone, and with another batch size and another number of detectors each.
     ways = {"TUD-Stadtmitte": {"batch_size": 1}, "TUD-Campus": {"batch_size": 32, "detectors": 2}}
     for number, clip in enumerate(("TUD-Stadtmitte", "TUD-Campus")):
-        alone = run(footage / f"{clip}.mp4", name=clip, **ways[clip])
+        alone = run(footage / f"{clip}.mp4", name=clip, **small, **ways[clip])
         for table in ("detections", "movements", "tracks"):
             assert alone.rows(table) == job.rows(table, f"three-{number}"), (clip, table)
 

@@ -26,6 +26,7 @@ from jobs.survey import survey
 from pipeline.footprint import Footprint
 from pipeline.records import Detections, FootageEnd
 from pipeline.run_folder import open_run
+from pipeline.standin_backend import STAND_IN
 from pipeline.warmup import WARM_UP_KEY
 
 pytestmark = [pytest.mark.ray, pytest.mark.footage]
@@ -34,7 +35,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.footage]
 @pytest.fixture
 def graph(ray_head: Any, eight_segments: Path, tmp_path: Path) -> Iterator[tuple[Any, list[Any]]]:
     """Run the graph of the job over 8 segments; give the dataset and the rows that came out."""
-    settings = JobSettings(input=(str(eight_segments),), output=str(tmp_path / uuid.uuid4().hex))
+    settings = JobSettings(
+        input=(str(eight_segments),), output=str(tmp_path / uuid.uuid4().hex), model=STAND_IN
+    )
     with open_session(0, ray_head.address) as session:
         start = Start(
             settings=settings,
@@ -106,7 +109,7 @@ def test_a_segment_that_kills_its_decoder_each_time_is_set_aside_and_the_rest_fi
     run: Callable, eight_segments: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FOOTFALL_FAULT", "decode:0:3:SIGSEGV")
-    job = run(eight_segments)
+    job = run(eight_segments, model=STAND_IN)
     assert job.exit_code == 3
     assert job.summary["status"] == "partial"
     assert job.tracks()[0]["frames"] == 695
@@ -114,7 +117,7 @@ def test_a_segment_that_kills_its_decoder_each_time_is_set_aside_and_the_rest_fi
     columns = "select step, signal, attempts, first_frame, last_frame, frames, error_class"
     assert job.query("failures", columns) == [("decode", "SIGSEGV", 3, 300, 399, 100, "StepError")]
     monkeypatch.delenv("FOOTFALL_FAULT")
-    whole = run(eight_segments, name="whole")
+    whole = run(eight_segments, name="whole", model=STAND_IN)
     outside = "where frame_index not between 300 and 399 order by all"
     values = "select * exclude (source_uri)"
     assert job.query("detections", values, outside) == whole.query("detections", values, outside)
@@ -124,7 +127,7 @@ def test_a_batch_that_kills_its_detector_each_time_is_set_aside_and_the_rest_fin
     run: Callable, footage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FOOTFALL_FAULT", "detect:0:1:SIGKILL")
-    job = run(footage / "TUD-Stadtmitte.mp4")
+    job = run(footage / "TUD-Stadtmitte.mp4", model=STAND_IN)
     assert job.exit_code == 3
     assert job.tracks()[0]["frames"] == 108
     columns = "select step, attempts, first_frame, last_frame, frames"

@@ -29,7 +29,7 @@ from tests.ray_local.prometheus import answers, find_prometheus, scraping
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
-FRAMES = 900
+FRAMES = 600
 NAMES = {word for word in str(live_names).split() if word.startswith("footfall_")}
 TAGS = {"footfall_run", "footfall_run.", "footfall_node", "footfall_step"}
 
