@@ -1,8 +1,11 @@
 """`footfall benchmark keys`: what many keys in S3 cost before the work begins.
 
-Two things: `plan` of a prefix with the headers of a few clips under many names, all of which are read;
-and `plan` of one shard of an inventory of many more keys, of which none is there. Memory is that of the
-command and its children, seen from outside; what the server takes of the machine is in the time.
+    copies       the headers of a few clips under many names: what is equal is looked into once
+    unequal      the same, but no two are equal: all of them are looked into
+    inventory    one shard of many more keys, of which none is there
+
+Each is a `plan`. Memory is that of the command and its children, seen from outside; what the server
+takes of the machine is in the time.
 
 Needs a server that speaks S3 (`moto_server`, MinIO), and writes into new buckets of it.
 """
@@ -73,10 +76,14 @@ def _measure(options: argparse.Namespace) -> int:
     s3 = client("s3", AwsSettings(endpoint_url=options.endpoint_url))
     bucket = f"footfall-keys-{uuid.uuid4().hex[:12]}"
     s3.create_bucket(Bucket=bucket)
-    with TemporaryDirectory(prefix="footfall-keys-") as folder:
-        _put_headers(s3, bucket, find_clips(options.footage, Path(folder)), options.keys)
     reach = ["--endpoint-url", options.endpoint_url, "--model", "stand-in"]
-    costs = [_plan(f"{options.keys} keys, all probed", [f"s3://{bucket}/clips/", *reach])]
+    costs = []
+    with TemporaryDirectory(prefix="footfall-keys-") as folder:
+        clips = find_clips(options.footage, Path(folder))
+        for kind, says in (("copies", "a few contents"), ("unequal", "no two equal")):
+            _put_headers(s3, f"{bucket}/{kind}", clips, options.keys, are_copies=kind == "copies")
+            prefix = f"s3://{bucket}/{kind}/"
+            costs.append(_plan(f"{options.keys} keys, {says}", [prefix, *reach]))
     for form in ("CSV", "Parquet"):
         manifest = put_inventory(s3, bucket, form, _files(bucket, options.inventory))
         shard = ["--shard", f"0/{options.shards}"]
@@ -89,8 +96,16 @@ def _measure(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _put_headers(s3: Any, bucket: str, clips: Sequence[Path], keys: int) -> None:  # noqa: ANN401
+def _put_headers(
+    s3: Any,  # noqa: ANN401 -- made at run time
+    prefix: str,
+    clips: Sequence[Path],
+    keys: int,
+    *,
+    are_copies: bool,
+) -> None:
     """Store the beginnings of some clips, or all of those whose index lies at their end."""
+    bucket, _, folder = prefix.partition("/")
     contents = []
     for clip in clips:
         content = clip.read_bytes()
@@ -99,9 +114,9 @@ def _put_headers(s3: Any, bucket: str, clips: Sequence[Path], keys: int) -> None
 
     def put(number: int) -> None:
         suffix, content = contents[number % len(contents)]
-        key = f"clips/cam{number % 40:02}/{number:07}{suffix}"
-        # No two are the same: what is the same is looked into once.
-        s3.put_object(Bucket=bucket, Key=key, Body=content + number.to_bytes(8, "big"))
+        key = f"{folder}/cam{number % 40:02}/{number:07}{suffix}"
+        mark = b"" if are_copies else number.to_bytes(8, "big")
+        s3.put_object(Bucket=bucket, Key=key, Body=content + mark)
 
     with ThreadPoolExecutor(4) as threads:
         for _ in threads.map(put, range(keys)):

@@ -150,8 +150,9 @@ class Counter:
 retries = Counter()
 
 
-# Clients may be shared by threads, and take 30 ms and a megabyte each to make.
-@cache
+_one_at_a_time = threading.Lock()
+
+
 def client(
     service: str, settings: AwsSettings, tries: int = WORK_TRIES, read_s: float = READ_S
 ) -> Any:  # noqa: ANN401 -- made at run time
@@ -170,6 +171,14 @@ def client(
         ConfigError: There is no such profile, no region, or no such address; or the environment has a
             credential that cannot be one.
     """
+    # Threads may share one. Each takes a fifth of a second and megabytes to make, so that of threads
+    # that begin together one makes it.
+    with _one_at_a_time:
+        return _client(service, settings, tries, read_s)
+
+
+@cache
+def _client(service: str, settings: AwsSettings, tries: int, read_s: float) -> Any:  # noqa: ANN401
     _check_secrets()
     # It takes a fifth of a second, and most runs need none of it.
     import boto3

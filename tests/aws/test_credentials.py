@@ -20,9 +20,9 @@ from tests.credentials import ENVIRONMENT
 
 @pytest.fixture(autouse=True)
 def fresh_clients() -> Iterator[None]:
-    aws.client.cache_clear()
+    aws._client.cache_clear()
     yield
-    aws.client.cache_clear()
+    aws._client.cache_clear()
 
 
 def test_a_server_and_credentials_come_from_a_profile_and_are_renewed_when_they_expire(

@@ -35,9 +35,9 @@ def odd_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    aws.client.cache_clear()
+    aws._client.cache_clear()
     yield
-    aws.client.cache_clear()
+    aws._client.cache_clear()
 
 
 def plan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
