@@ -1,5 +1,6 @@
 """How much memory a job takes on each node, sampled while it runs; and the end of workers that leak."""
 
+import logging
 import math
 import os
 import threading
@@ -17,7 +18,9 @@ from cluster.live import NodeGauges
 from cluster.meter import MIB, MemoryMeter, MemorySample, Trimmer, Usage, family, gpu_bytes
 from pipeline.cache import forget_recordings
 
+log = logging.getLogger(__name__)
 SAMPLE_EVERY_S = 1.0
+_STOPS_WITHIN_S = 5.0
 # Until a process has loaded what it loads.
 _SETTLES_S = 10.0
 # So many samples in a row above the bound: memory that is on its way out does not count.
@@ -141,15 +144,18 @@ class NodeMonitor:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopped.is_set():
-            self.sample()
-            self._trimmer.trim()
-            self._stopped.wait(SAMPLE_EVERY_S)
+        try:
+            while not self._stopped.is_set():
+                self.sample()
+                self._trimmer.trim()
+                self._stopped.wait(SAMPLE_EVERY_S)
+        except Exception as error:  # noqa: BLE001 -- it is said, and whoever works on Ray will say more
+            log.warning("Memory is not watched any more: %s", str(error).partition("\n")[0])
 
     def stop(self) -> None:
         """End the sampling."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(_STOPS_WITHIN_S)
 
     def sample(self, *, anew: bool = False) -> MemorySample:
         """Measure now; `anew` takes nothing over from before."""
