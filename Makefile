@@ -41,7 +41,7 @@ test: lint $(PROMETHEUS)  ## set-up, lint, types, import floors, tests
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest -q -m "not long"
 
-test-long: setup $(PROMETHEUS)  ## the tests that take several whole runs each: most of an hour
+test-long: setup $(PROMETHEUS)  ## the tests that take several whole runs each
 	@echo "test-long: pytest"
 	@$(BIN)/python -m pytest -q -m long
 

@@ -36,7 +36,7 @@ _KEYFRAME_S, _FPS, _BYTES_S = 10, 25, 500_000
 # A store has what the plan wants, in steps of 16 MiB; beside it in /dev/shm others may have 64 MiB.
 _STEP, _BESIDE_STORE = 16 * MIB, 64 * MIB
 # Before there is work: a whole local Ray with a detector takes 1,325 MB (measured), a process 150,
-# one that decodes and one that pushes for each decoder. What torch takes with CUDA is an estimate.
+# one that decodes and room for one more for each decoder. What torch takes with CUDA is an estimate.
 _RAY_MB, _WORKER_MB, _CUDA_MB = 1325, 150, 3072
 # Logs, Ray's own files, what a cut recording's neighbours take.
 _DISK_BESIDE_CACHE_GB = 10

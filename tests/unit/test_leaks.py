@@ -23,12 +23,31 @@ from cluster.meter import (
     family,
 )
 from cluster.pace import Turn
-from cluster.telemetry import Leaks
+from cluster.telemetry import Leaks, NodeMonitor, all_of_driver
 from cluster.upkeep import Upkeep
 from pipeline.light import keep_out
 
 ROOT = Path(__file__).parents[2]
 BOUND = 100 * MIB
+
+
+def test_a_monitor_that_cannot_go_on_says_so_once_and_ends_at_once(caplog):
+    def gone():
+        raise OSError("the node is gone")
+
+    monitor = NodeMonitor("run", "node", gone, BOUND, lambda *_: None, lambda: 0)
+    monitor.stop()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["Memory is not watched any more: the node is gone"]
+    assert not monitor._thread.is_alive()
+
+
+def test_a_monitor_of_this_process_tells_its_memory_until_it_is_stopped():
+    monitor = NodeMonitor("run", "node", all_of_driver, BOUND, lambda *_: None, lambda: 0)
+    assert monitor.settle().pss_mb > 10
+    monitor.stop()
+    assert monitor.take()
+    assert monitor.take() == []
 
 
 class Watched:
