@@ -200,7 +200,7 @@ class Hosts:
 
     def sample(self) -> dict[str, MemorySample]:
         """Measure the memory of every node that is alive, now."""
-        return self._ask("sample")
+        return self._ask("sample_anew")
 
     def latest(self) -> dict[str, MemorySample]:
         """Return the last sample of every node that is alive."""

@@ -84,7 +84,7 @@ class MemoryMeter:
     larger, at that moment.
     """
 
-    READ_AGAIN, READ_STILL = 5, 12
+    READ_AGAIN, READ_STILL = 10, 30
 
     def __init__(self, tolerance_bytes: int = MIB) -> None:
         self._tolerance_bytes = tolerance_bytes

@@ -10,6 +10,7 @@ that this process does not know, and each takes a second of a core and 70 MB.
 
 import logging
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +24,9 @@ _MOST_BLOCKS_REMEMBERED = 200
 # the driver some milliseconds.
 _GATHER_S = 0.01
 # Ray Data looks around after a tenth of a second, which costs as much, and has nothing to see then.
-_LONGEST_WAIT_S = 0.4
+_LONGEST_WAIT_S = 1.0
+# Whoever takes what comes out asks for it a hundred times a second, a hundredth of a core.
+_ASK_AGAIN_S = 0.05
 # What runs as a step, by the function or class that Ray Data calls.
 _STEPS = {"decode_stage": "decode", "DetectStage": "detect"}
 
@@ -148,6 +151,17 @@ class _Promptly:
         return found
 
 
+class _Patiently:
+    """Stands for the module `time` where whoever takes Ray Data's output waits for some."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- whatever the module has
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep for so long, or a little longer."""
+        time.sleep(max(seconds, _ASK_AGAIN_S))
+
+
 def _keep_up() -> None:
     """Have this process's Ray Data look at its tasks when one is ready, not ten times a second."""
     from ray.data._internal.execution import streaming_executor_state
@@ -159,6 +173,7 @@ def _keep_up() -> None:
     if take is None or isinstance(getattr(state, "ray", None), _Promptly):
         return
     promptly = state.ray = _Promptly()
+    state.time = _Patiently()
 
     def on_data_ready(self: Any, most_bytes: int | None, fetcher: Any) -> int:  # noqa: ANN401
         if most_bytes == 0:

@@ -20,6 +20,8 @@ from pipeline.cache import forget_recordings
 
 log = logging.getLogger(__name__)
 SAMPLE_EVERY_S = 1.0
+# What the raylet has put on a disk is asked of it, which costs both of them.
+_ASK_RAYLET_EVERY_S = 5.0
 _STOPS_WITHIN_S = 5.0
 # Until a process has loaded what it loads.
 _SETTLES_S = 10.0
@@ -132,7 +134,8 @@ class NodeMonitor:
         self._processes = processes
         self._meter, self._leaks = MemoryMeter(_TOLERANCE_BYTES), Leaks(leak_bytes)
         self._forgive, self._spilled_bytes = forgive, spilled_bytes
-        self._spilled_before = spilled_bytes()
+        self._spilled_before = self._spilled = spilled_bytes()
+        self._asked_at = time.monotonic()
         self._titles: dict[int, str] = {}
         self._samples: list[MemorySample] = []
         self._latest: MemorySample | None = None
@@ -162,13 +165,15 @@ class NodeMonitor:
         with self._lock:
             began = time.thread_time()
             usage = self._measure(anew=anew)
+            if anew or time.monotonic() - self._asked_at >= _ASK_RAYLET_EVERY_S:
+                self._spilled, self._asked_at = self._spilled_bytes(), time.monotonic()
             self._latest = MemorySample(
                 time=time.time(),
                 pss_mb=usage.pss_bytes / MIB,
                 rss_mb=usage.rss_bytes / MIB,
                 uss_mb=usage.uss_bytes / MIB,
                 object_store_mb=usage.shared_bytes / MIB,
-                spilled_mb=(self._spilled_bytes() - self._spilled_before) / MIB,
+                spilled_mb=(self._spilled - self._spilled_before) / MIB,
                 gpu_mem_mb=_in_mib(gpu_bytes(self._meter.by_process)),
                 sampling_s=time.thread_time() - began,
             )
@@ -177,9 +182,13 @@ class NodeMonitor:
             self._end_leaks()
             return self._latest
 
+    def sample_anew(self) -> MemorySample:
+        """Measure now, all of it."""
+        return self.sample(anew=True)
+
     def settle(self) -> MemorySample:
         """Measure at readiness: from now on every process there is, is judged by what it grows."""
-        sample = self.sample(anew=True)
+        sample = self.sample_anew()
         with self._lock:
             self._leaks.settle(self._uss_bytes())
         return sample

@@ -16,7 +16,7 @@ from cluster.stall import StallWatch
 from cluster.supervisor import Progress
 
 POLL_S = 0.2
-REPORT_EVERY_S = 0.5
+REPORT_EVERY_S = 1.0
 TAKE_SAMPLES_EVERY_S = 10.0
 _TIDY_EVERY_S = 5.0
 _FOLLOW_EVERY_S = 1.0

@@ -7,6 +7,7 @@ from importlib import import_module
 
 KINDS = {
     "speed": "measure the main job beside ultralytics, plain Ray Data and the limits, in turn",
+    "profile": "say where each millisecond of a frame goes, process by process",
     "memory": "measure from outside what the main job adds under several caps",
     "tracking": "hold tracks against truth, part by part, and measure what they cost",
     "growth": "measure what a frame costs as footage grows longer and recordings more",

@@ -13,7 +13,6 @@ recordings run the real detector; overhead runs the stand-in, which leaves the r
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -26,10 +25,10 @@ from pathlib import Path
 import psutil
 
 from jobs.benchmark_footage import film, find_clips
+from jobs.commands import said_by
 from jobs.exits import EXIT_OK, ending
 from jobs.machine import machine_line
 from jobs.measured import read_measured
-from pipeline.errors import StepError
 from pipeline.standin_backend import STAND_IN
 
 PARTS = ("length", "recordings", "overhead", "stride")
@@ -173,9 +172,7 @@ class _Bench:
             ]  # fmt: skip
             began = time.time()
             with BusyMeter() as meter:
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise StepError(f"{name}: exit code {done.returncode}: {done.stderr[-500:]}")
+                said_by(command)
             summary = json.loads((output / "summary.json").read_text())
             steps = {each.step: each.cpu_s for each in read_measured(output).steps}
         ready_at, wall_s = summary["ready_at"], summary["frames"] / summary["fps"]

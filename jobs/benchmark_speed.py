@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,14 +20,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from jobs.benchmark_footage import film, find_clips, make_loops
+from jobs.commands import said_by
 from jobs.contenders import FOOTFALL, OPENVINO_TRACK, PLAIN_RAY, TORCH_TRACK, Contender, contenders
 from jobs.exits import EXIT_OK, ending
-from jobs.limits import STEPS, Cost, limit_fps
+from jobs.limits import STEPS, Cost, cost_alone, limit_fps
 from jobs.machine import machine_line
 from jobs.settings import JobSettings
 from jobs.survey import survey
 from pipeline.backend import DetectSettings
-from pipeline.errors import StepError
 from pipeline.quantize import quantized
 from pipeline.records import Footage
 from pipeline.weights import find_weights
@@ -69,7 +68,7 @@ class Report:
     """What was measured on one footage.
 
     Attributes:
-        costs: By step and precision, a cost a round.
+        costs: By step and precision, two costs a round: before footfall's runs and behind them.
     """
 
     footage: str
@@ -87,10 +86,16 @@ class Report:
         """Those that footfall ran with."""
         return [each.precision for each in self.figures if each.name == FOOTFALL]
 
-    def limit(self, precision: str) -> float:
-        """Return the frames a second of all cores that detect and decode and do nothing else."""
+    def limits(self, precision: str) -> list[float]:
+        """Return each round's frames a second of cores that detect, decode and do nothing else."""
         pairs = zip(self.costs[f"detector {precision}"], self.costs["decode"], strict=True)
-        return statistics.median(limit_fps(self.cores, *pair) for pair in pairs)
+        every = [limit_fps(self.cores, *pair) for pair in pairs]
+        return [statistics.mean(both) for both in zip(every[::2], every[1::2], strict=True)]
+
+    def share(self, precision: str) -> float:
+        """Return how much of the limit footfall comes to: the median of the rounds' shares."""
+        both = zip(self.ours(precision).fps, self.limits(precision), strict=True)
+        return statistics.median(fps / limit for fps, limit in both)
 
     def limiting_step(self, precision: str) -> str:
         """Return the step that costs the most."""
@@ -138,7 +143,7 @@ class _Bench:
     """The runs on one machine, and the footage that they share."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
-        self._folder, self._options = folder, options
+        self._folder, self._options, self._now = folder, options, ""
         self._clip = find_clips(options.footage, folder)[0]
         usual = "fp32" if options.device == "cpu" else "fp16"
         self._precisions = (options.precisions or usual).split(",")
@@ -160,17 +165,30 @@ class _Bench:
             figures=[Figures(name=one.name, precision=one.precision) for one in running],
         )
         for number in range(self._options.rounds):
+            self._now = f"{kind} {number + 1}"
+            # The limits of this hour stand before footfall's runs and behind them.
+            self._measure_costs(report, once)
             for one, figures in zip(running, report.figures, strict=True):
-                lengths = [self._film(loop, times * one.longer, folder) for times in (1, 2)]
-                counted = [_footage(length).track.expected_frames for length in lengths]
-                took = [self._timed(one, length) for length in lengths]
-                figures.fps.append((counted[1] - counted[0]) / max(took[1] - took[0], 1e-3))
-                figures.startup_s.append(took[0] - counted[0] / figures.fps[-1])
-                self._say(f"{kind} {number + 1}: {one.name} {one.precision}", figures.fps[-1])
-            for name, cost in self._costs(once):
-                report.costs.setdefault(name, []).append(cost)
-                self._say(f"{kind} {number + 1}: {name} alone", cost.fps)
+                if one.name == FOOTFALL:
+                    self._measure_speed(one, figures, loop, folder)
+            self._measure_costs(report, once)
+            for one, figures in zip(running, report.figures, strict=True):
+                if one.name != FOOTFALL:
+                    self._measure_speed(one, figures, loop, folder)
         return report
+
+    def _measure_costs(self, report: Report, recording: Path) -> None:
+        for name, cost in self._costs(recording):
+            report.costs.setdefault(name, []).append(cost)
+            self._say(f"{name} alone", cost.fps)
+
+    def _measure_speed(self, one: Contender, figures: Figures, loop: Path, folder: Path) -> None:
+        lengths = [self._film(loop, times * one.longer, folder) for times in (1, 2)]
+        counted = [_footage(length).track.expected_frames for length in lengths]
+        took = [self._timed(one, length) for length in lengths]
+        figures.fps.append((counted[1] - counted[0]) / max(took[1] - took[0], 1e-3))
+        figures.startup_s.append(took[0] - counted[0] / figures.fps[-1])
+        self._say(f"{one.name} {one.precision}", figures.fps[-1])
 
     def _film(self, loop: Path, times: int, folder: Path) -> Path:
         """Return a recording that is so many times as long as was asked for."""
@@ -178,7 +196,7 @@ class _Bench:
         return path if path.exists() else film([loop], times * self._options.seconds, path)
 
     def _say(self, what: str, fps: float) -> None:
-        print(f"{what}: {fps:.1f} frames/s", file=sys.stderr)
+        print(f"{self._now}: {what}: {fps:.1f} frames/s", file=sys.stderr)
 
     def _contenders(self, footage: Footage, folder: Path) -> list[Contender]:
         names = [_NAMES[name] for name in self._options.only.split(",")]
@@ -186,7 +204,7 @@ class _Bench:
         box = footage.letterbox
         if OPENVINO_TRACK in names and self._options.device == "cpu":
             shape = str(box.padded_height), str(box.padded_width)
-            _run([sys.executable, "-c", _EXPORT, str(folder / "weights.pt"), *shape])
+            said_by([sys.executable, "-c", _EXPORT, str(folder / "weights.pt"), *shape])
         return contenders(
             names, box, device=self._options.device, precisions=self._precisions, folder=folder
         )
@@ -198,7 +216,7 @@ class _Bench:
                 # Made once, as for an archive: it is no part of any frame's cost.
                 shutil.copytree(self._int8(recording), Path(output) / "out" / "model")
             began = time.perf_counter()
-            _run(command)
+            said_by(command)
             return time.perf_counter() - began
 
     def _int8(self, recording: Path) -> Path:
@@ -211,26 +229,15 @@ class _Bench:
         return made / "model"
 
     def _costs(self, recording: Path) -> Iterator[tuple[str, Cost]]:
-        common = ["--input", str(recording), "--model", self._options.model]
+        how = {"model": self._options.model, "device": self._options.device}
         for step in STEPS:
             for precision in self._precisions if step == "detector" else ("",):
-                how = ["--precision", precision] if precision else []
-                how += ["--device", self._options.device]
-                said = _run([sys.executable, "-m", "jobs.limits", step, *common, *how])
                 name = f"{step} {precision}".strip()
-                yield name, Cost(**json.loads(said.splitlines()[-1]))
+                yield name, cost_alone(step, recording, precision=precision, **how)
 
 
 def _footage(recording: Path) -> Footage:
     return survey(JobSettings(input=(str(recording),))).wanted[0].footage
-
-
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise StepError(f"{command[1:3]} ended with exit code {done.returncode}: {reason}")
-    return done.stdout
 
 
 def _markdown(report: Report) -> Iterator[str]:
@@ -240,11 +247,11 @@ def _markdown(report: Report) -> Iterator[str]:
     for precision in report.precisions:
         fps = statistics.median(report.ours(precision).fps)
         hours = fps * _DAY_S / _ARCHIVE_FPS / _HOUR_S / report.cores
-        share = fps / report.limit(precision)
+        limit = statistics.median(report.limits(precision))
         yield (
             f"**{hours:.1f} hours of {_ARCHIVE_FPS} fps video a day and core** ({precision}); "
-            f"{report.limiting_step(precision)} limits; {share:.0%} of the limit of "
-            f"{report.limit(precision):.1f} frames/s"
+            f"{report.limiting_step(precision)} limits; {report.share(precision):.0%} of the limit of "
+            f"{limit:.1f} frames/s"
         )
     yield ""
     yield "| | precision | frames/s | of each round | start-up s | footfall is faster |"

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
+from jobs.commands import said_by
 from jobs.settings import JobSettings
 from jobs.spec import find_model
 from jobs.survey import survey
@@ -61,6 +62,18 @@ class Cost:
 def limit_fps(cores: int, *costs: Cost) -> float:
     """Return the frames a second of `cores` that do nothing else than these steps."""
     return cores / sum(cost.cpu_s_a_frame for cost in costs)
+
+
+def cost_alone(step: str, recording: Path, *, model: str, device: str, precision: str = "") -> Cost:
+    """Measure a step in a process of its own.
+
+    Raises:
+        StepError: It failed.
+    """
+    how = ["--input", str(recording), "--model", model, "--device", device]
+    how += ["--precision", precision] if precision else []
+    said = said_by([sys.executable, "-m", "jobs.limits", step, *how])
+    return Cost(**json.loads(said.splitlines()[-1]))
 
 
 def detector_cost(footage: Footage, settings: DetectSettings, frames: int) -> Cost:

@@ -66,7 +66,9 @@ class OpenVinoBackend:
                     "ENABLE_CPU_PINNING": False,
                 },
             )
-            queue = self._queues[shape] = self._openvino.AsyncInferQueue(compiled)
+            # A stream that is done finds its next frame waiting; handed one by Python, it would idle.
+            streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+            queue = self._queues[shape] = self._openvino.AsyncInferQueue(compiled, 2 * streams)
             queue.set_callback(self._collect)
             while len(self._queues) > _COMPILED_SHAPES:
                 self._queues.popitem(last=False)

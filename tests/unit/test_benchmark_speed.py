@@ -21,9 +21,9 @@ def report(**fps):
     ]
     rounds = len(figures[0].fps)
     costs = {
-        "detector fp32": [cost(40)] * rounds,
-        "detector bf16": [cost(20)] * rounds,
-        "decode": [cost(10)] * rounds,
+        "detector fp32": [cost(40)] * 2 * rounds,
+        "detector bf16": [cost(20)] * 2 * rounds,
+        "decode": [cost(10)] * 2 * rounds,
     }
     return Report(footage="a clip", frames=500, cores=2, figures=figures, costs=costs)
 
@@ -32,9 +32,17 @@ def test_the_limit_is_that_of_cores_that_only_detect_and_decode():
     assert limit_fps(2, cost(40), cost(10)) == pytest.approx(40)
     assert cost(20).fps == pytest.approx(50)
     both = report(fps={(FOOTFALL, "fp32"): [30.0], (FOOTFALL, "bf16"): [50.0]})
-    assert both.limit("fp32") == pytest.approx(40)
-    assert both.limit("bf16") == pytest.approx(2000 / 30)
+    assert both.limits("fp32") == [pytest.approx(40)]
+    assert both.limits("bf16") == [pytest.approx(2000 / 30)]
     assert both.limiting_step("fp32") == "detector"
+
+
+def test_a_round_is_held_against_the_limits_before_it_and_behind_it():
+    hours = report(fps={(FOOTFALL, "fp32"): [36.0, 18.0, 30.0]})
+    # The machine is slow in the second round, and becomes slower in the third.
+    hours.costs["detector fp32"] = [cost(ms) for ms in (40, 40, 90, 90, 40, 90)]
+    assert hours.limits("fp32") == pytest.approx([40, 20, 30])
+    assert hours.share("fp32") == pytest.approx(0.9)
 
 
 def test_ratios_are_those_within_a_round_so_that_a_slow_minute_takes_nobody_s_side():

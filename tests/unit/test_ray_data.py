@@ -1,6 +1,7 @@
 """What we have of Ray Data beyond its defaults, without a Ray."""
 
 import importlib
+import inspect
 import logging
 import math
 import pickle
@@ -41,7 +42,7 @@ def test_waiting_ends_with_the_first_that_is_ready_and_gathers_for_a_moment(wait
     promptly, tasks = wait
     assert ask(promptly, "a", "b", "c") == (["a", "b"], ["c"])
     first, gathered = tasks.asked
-    assert first == (["a", "b", "c"], 1, 0.4)
+    assert first == (["a", "b", "c"], 1, 1.0)
     assert gathered[:2] == (["a", "b", "c"], 3)
     assert 0 < gathered[2] <= 0.02
 
@@ -50,7 +51,15 @@ def test_a_task_whose_output_may_not_be_taken_wakes_nobody_but_is_told_with_the_
     promptly, tasks = wait
     promptly.held_up.add("a")
     assert ask(promptly, "a", "b", "c") == (["a", "b"], ["c"])
-    assert tasks.asked[0] == (["b", "c"], 1, 0.4)
+    assert tasks.asked[0] == (["b", "c"], 1, 1.0)
+
+
+def test_whoever_waits_for_output_asks_twenty_times_a_second_and_not_a_hundred(monkeypatch):
+    slept = []
+    monkeypatch.setattr(ray_data, "time", SimpleNamespace(sleep=slept.append))
+    for seconds in (0.01, 0.2):
+        ray_data._Patiently().sleep(seconds)
+    assert slept == [0.05, 0.2]
 
 
 def test_where_all_are_held_up_the_time_out_passes_once(wait):
@@ -71,6 +80,8 @@ def test_this_version_of_ray_has_what_is_reached_into():
     state = importlib.import_module("ray.data._internal.execution.streaming_executor_state")
     operator = importlib.import_module("ray.data._internal.execution.interfaces.physical_operator")
     assert callable(state.ray.wait)
+    assert "time.sleep(" in inspect.getsource(state.OpState.get_output_blocking)
+    assert callable(state.time.sleep)
     assert callable(operator.DataOpTask.on_data_ready)
     assert callable(operator.DataOpTask.get_waitable)
 
