@@ -50,6 +50,17 @@ def test_a_monitor_of_this_process_tells_its_memory_until_it_is_stopped():
     assert monitor.take() == []
 
 
+def test_what_was_spilled_is_asked_of_ray_now_and_then_and_whenever_all_is_measured_anew():
+    spilled = itertools.count(0, 3 * MIB)
+    monitor = NodeMonitor(
+        "run", "node", all_of_driver, BOUND, lambda *_: None, lambda: next(spilled)
+    )
+    monitor.stop()
+    seldom = [monitor.sample().spilled_mb for _ in range(3)]
+    assert len(set(seldom)) == 1
+    assert [monitor.sample_anew().spilled_mb for _ in range(2)] == [seldom[0] + 3, seldom[0] + 6]
+
+
 class Watched:
     """Processes that are looked at each second."""
 
