@@ -21,6 +21,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from jobs.commands import said_by
+from jobs.hardware import known_hardware
 from jobs.settings import JobSettings
 from jobs.spec import find_model
 from jobs.survey import survey
@@ -160,18 +161,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=400)
     parser.add_argument("--model", default="yolov8n.pt")
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--batch-size", type=int, default=10)
     options = parser.parse_args(arguments)
-    settings = JobSettings(input=(options.input,), model=options.model)
+    settings = JobSettings(
+        input=(options.input,),
+        model=options.model,
+        device=options.device,
+        precision=options.precision,
+    )
     footage = survey(settings).wanted[0].footage
     if options.step == "detector":
+        hardware = known_hardware(settings, None)
+        assert hardware is not None, "the device is given"
         detect = DetectSettings(
-            weights=_weights(settings, options.precision, footage),
+            weights=_weights(settings, hardware.precision, footage),
             confidence=settings.confidence,
-            backend="openvino" if options.device == "cpu" else "torch",
-            device=options.device,
-            precision=options.precision,
+            backend=hardware.backend,
+            device=hardware.device,
+            precision=hardware.precision,
             threads=len(os.sched_getaffinity(0)),
             batch_size=options.batch_size,
         )
