@@ -94,7 +94,12 @@ def build(
         .map_batches(
             DetectStage,
             fn_constructor_args=(spec.detect, shapes, actors.supervisor),
-            compute=ActorPoolStrategy(size=pools.detect.size, max_tasks_in_flight_per_actor=2),
+            compute=ActorPoolStrategy(
+                size=pools.detect.size,
+                max_tasks_in_flight_per_actor=DetectStage.ROWS_AT_ONCE,
+                max_concurrent_calls_per_actor=DetectStage.ROWS_AT_ONCE,
+                enable_true_multi_threading=True,
+            ),
             num_cpus=pools.detect.cpus,
             num_gpus=pools.detect.gpus,
             resources=pools.detect.resources,

@@ -5,8 +5,10 @@ How a piece of work is tried, and what becomes of one that fails, is in `tries`.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import RLock
 from typing import Any
 
 import pyarrow as pa
@@ -185,7 +187,13 @@ def stand_by(
 
 
 class DetectStage:
-    """A detector in an actor: the model is loaded once, each call of it gets one frame batch."""
+    """A detector in an actor: the model is loaded once, each call of it gets the batches of a row.
+
+    Two rows are called for at once: the batches of one are begun as soon as all of the one before
+    are begun, so that the detector need not wait for Ray between them.
+    """
+
+    ROWS_AT_ONCE = 2
 
     def __init__(
         self,
@@ -206,6 +214,8 @@ class DetectStage:
         weights = install(settings.weights, lambda: bytes(ray.get(supervisor.weights.remote())))
         self._detector = Detector(replace(settings, weights=weights))
         self._tries = RemoteTries(supervisor)
+        # Held by the row whose batches are being begun, and by what is tried alone.
+        self._turn = RLock()
         for height, width in shapes:
             self._detector.warm_up(height, width)
         supervisor.loaded.remote(here())
@@ -219,21 +229,29 @@ class DetectStage:
         elif batches[0].stretch.footage == WARM_UP_KEY:
             yield to_row(*(self._detector.detect(batch) for batch in batches))
         else:
-            tries = DetectTries(batches[0], self._detector, self._tries)
-            found = list(_one_ahead(tries, items))
+            tries = DetectTries(batches[0], self._detector, self._tries, self._turn)
+            found = _one_ahead(tries, items, self._turn)
             tries.end()
             yield to_row(*found)
 
 
-def _one_ahead(tries: DetectTries, items: Sequence[Any]) -> Iterator[Any]:
-    """Yield what becomes of each item of a row; a batch is begun before the one in front is done."""
+def _one_ahead(
+    tries: DetectTries, items: Sequence[Any], turn: AbstractContextManager[object]
+) -> list[Any]:
+    """Return what becomes of each item of a row; a batch is begun before the one in front is done.
+
+    Nobody else begins with a batch before the last of these is begun.
+    """
+    found: list[Any] = []
     begun: deque[Callable[[], Any]] = deque()
-    for item in items:
-        begun.append(tries.begin(item) if isinstance(item, FrameBatch) else partial(_same, item))
-        if len(begun) > 1:
-            yield begun.popleft()()
-    for wait in begun:
-        yield wait()
+    with turn:
+        for item in items:
+            begun.append(
+                tries.begin(item) if isinstance(item, FrameBatch) else partial(_same, item)
+            )
+            if len(begun) > 1:
+                found.append(begun.popleft()())
+    return found + [wait() for wait in begun]
 
 
 def _same(item: object) -> object:

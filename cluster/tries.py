@@ -12,6 +12,7 @@ each piece of it announced, and tried, by itself: then it is known which one doe
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from os import getpid
@@ -198,11 +199,21 @@ class DecodeTries:
 
 
 class DetectTries:
-    """Detects in the batches of a row."""
+    """Detects in the batches of a row.
 
-    def __init__(self, first: FrameBatch, detector: Detector, tries: RemoteTries) -> None:
-        """Announce the row that begins with a batch."""
-        self._detector, self._tries = detector, tries
+    Rows may be detected in beside each other; what is tried alone is tried while nothing else is
+    begun, so that whatever kills the process is known.
+    """
+
+    def __init__(
+        self,
+        first: FrameBatch,
+        detector: Detector,
+        tries: RemoteTries,
+        turn: AbstractContextManager[object],
+    ) -> None:
+        """Announce the row that begins with a batch; `turn` is held by whoever begins with some."""
+        self._detector, self._tries, self._alone_turn = detector, tries, turn
         self._key = detecting_in(first)
         self._turn = tries.begin(self._key)
         self._took: list[tuple[int, int, float]] = []
@@ -230,6 +241,10 @@ class DetectTries:
 
     def _alone(self, batch: FrameBatch, error: Exception) -> Detections | Gap:
         """Detect in a batch by itself, or set it aside."""
+        with self._alone_turn:
+            return self._try_alone(batch, error)
+
+    def _try_alone(self, batch: FrameBatch, error: Exception) -> Detections | Gap:
         key = replace(detecting_in(batch), is_alone=True)
         while self._tries.begin(key).failed < MOST_ATTEMPTS:
             try:

@@ -37,6 +37,8 @@ class OpenVinoBackend:
         self._core = openvino.Core()
         self._model = self._with_pixels_in(self._core.read_model(converted.xml))
         self._queues: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        # A queue finds a free request and begins it in two steps.
+        self._beginning = Lock()
 
     def _with_pixels_in(self, model: Any) -> Any:  # noqa: ANN401 -- openvino has no types
         """Put the way from uint8 pixels to the network's input into the graph."""
@@ -81,9 +83,11 @@ class OpenVinoBackend:
         rows: int,  # noqa: ARG002 -- frame by frame
     ) -> Callable[[], Boxes]:
         """Hand (k, height, width, 3) uint8 RGB to the streams; return once the last is begun."""
-        queue, tray = self._queue(*pixels.shape[1:3]), _Tray(len(pixels))
-        for row in range(len(pixels)):
-            queue.start_async({0: pixels[row : row + 1]}, (tray, row))
+        tray = _Tray(len(pixels))
+        with self._beginning:
+            queue = self._queue(*pixels.shape[1:3])
+            for row in range(len(pixels)):
+                queue.start_async({0: pixels[row : row + 1]}, (tray, row))
         return tray.wait
 
     def _collect(self, request: Any, place: tuple["_Tray", int]) -> None:  # noqa: ANN401

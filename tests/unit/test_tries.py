@@ -2,7 +2,9 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event, RLock
 
 import numpy as np
 import pytest
@@ -170,7 +172,7 @@ class Detector:
 def test_a_batch_that_fails_is_tried_alone_and_set_aside(failures, kinds):
     tries, detector = Tries(), Detector(failures)
     batches = list(decode_blank(segments(1)[0], SETTINGS))
-    row = DetectTries(batches[0], detector, tries)
+    row = DetectTries(batches[0], detector, tries, RLock())
     found = [row.begin(batch)() for batch in batches]
     row.end()
     assert [type(each) for each in found] == kinds
@@ -184,10 +186,10 @@ def test_a_batch_that_fails_is_tried_alone_and_set_aside(failures, kinds):
 def test_batches_of_a_segment_that_was_given_up_are_set_aside_without_a_try():
     tries, detector = Tries(), Detector({5: 9})
     batches = list(decode_blank(segments(1)[0], SETTINGS))
-    first = DetectTries(batches[0], detector, tries)
+    first = DetectTries(batches[0], detector, tries, RLock())
     assert isinstance(first.begin(batches[1])(), Gap)
     calls = detector.calls
-    second = DetectTries(batches[2], detector, tries)
+    second = DetectTries(batches[2], detector, tries, RLock())
     assert isinstance(second.begin(batches[2])(), Gap)
     assert detector.calls == calls
 
@@ -201,16 +203,49 @@ def test_a_batch_of_a_row_is_begun_before_the_one_in_front_is_done_and_all_come_
             return lambda: said.append(("done", batch.stretch.start)) or batch.stretch.start
 
     batches = list(decode_blank(segments(1)[0], SETTINGS))
-    assert list(_one_ahead(Begins(), [*batches[:3], mark])) == [0, 5, 10, mark]
+    assert _one_ahead(Begins(), [*batches[:3], mark], RLock()) == [0, 5, 10, mark]
     assert [what for what, _ in said] == ["begin", "begin", "done", "begin", "done", "done"]
     assert [start for what, start in said if what == "done"] == [0, 5, 10]
+
+
+def test_another_row_may_begin_while_the_last_batch_of_this_one_is_waited_for():
+    turn, begun, may_end = RLock(), Event(), Event()
+
+    class Begins:
+        def begin(self, _):
+            begun.set()
+            return lambda: may_end.wait(5)
+
+    batches = list(decode_blank(segments(1)[0], SETTINGS))
+    with ThreadPoolExecutor(1) as threads:
+        row = threads.submit(_one_ahead, Begins(), batches[:1], turn)
+        assert begun.wait(5)
+        assert turn.acquire(timeout=5)
+        assert not row.done()
+        may_end.set()
+        assert row.result(5) == [True]
+
+
+def test_what_is_tried_alone_is_tried_while_nobody_begins_with_anything_else():
+    turn, tries, detector = RLock(), Tries(), Detector({5: 1})
+    batches = list(decode_blank(segments(1)[0], SETTINGS))
+    row = DetectTries(batches[0], detector, tries, turn)
+    wait = row.begin(batches[1])
+    with ThreadPoolExecutor(1) as threads:
+        with turn:
+            found = threads.submit(wait)
+            with pytest.raises(TimeoutError):
+                found.result(0.2)
+            assert detector.calls == 1
+        assert isinstance(found.result(5), Detections)
+    assert detector.calls == 2
 
 
 def test_of_a_row_that_failed_no_batch_is_begun_while_another_is_tried():
     tries, detector = Tries(), Detector({})
     batches = list(decode_blank(segments(1)[0], SETTINGS))
     tries.begin(detecting_in(batches[0]))
-    row = DetectTries(batches[0], detector, tries)
+    row = DetectTries(batches[0], detector, tries, RLock())
     waits = [row.begin(batch) for batch in batches]
     assert detector.calls == 0
     assert [type(wait()) for wait in waits] == [Detections] * 4
