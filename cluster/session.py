@@ -160,15 +160,13 @@ def _start_local(object_store_bytes: int) -> None:
     ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
     # Ray's workers step back behind every other process (nice 15), and so would a whole job.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # Statistics of its event loops, and of the machine for the pages: nobody reads them.
-    os.environ.setdefault("RAY_event_stats", "0")
-    os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")
     # Frames go back to the system when they are freed, and not into a heap that stays large.
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(128 * 1024))
     # Each of a process's many threads would have a heap of its own, and keep what it frees there.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     keep_heaps_few()
+    _measure_seldom()
     with _few_processes(), _imported_meanwhile("ray.data"):
         ray.init(
             address="local",
@@ -187,6 +185,12 @@ def _start_local(object_store_bytes: int) -> None:
                 "task_events_report_interval_ms": 0,
             },
         )
+
+
+def _measure_seldom() -> None:
+    """Have Ray measure less: its event loops, and the machine for pages that a local session lacks."""
+    os.environ.setdefault("RAY_event_stats", "0")
+    os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")
 
 
 @contextmanager
