@@ -8,31 +8,27 @@ limits of the machine at that hour, for the share of them that is left.
 
 import argparse
 import json
-import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import duckdb
-import psutil
 
-from cluster.meter import family
 from jobs.benchmark_footage import film, find_clips, make_loops
 from jobs.commands import check
 from jobs.exits import EXIT_OK, ending
 from jobs.limits import Cost, cost_alone, limit_fps
 from jobs.machine import machine_line
+from jobs.watched import Watch, Watched
 from pipeline.errors import StepError
 
-_SAMPLE_S, _FEWEST_MOMENTS = 0.5, 2
+_FEWEST_MOMENTS = 2
 KINDS = ("real", "1080p")
 # What a process is called whose spans tell that it does a step.
 _ROLES = {
@@ -61,68 +57,6 @@ class Work:
     time: float
     frames: int
     cpu_s: float
-
-
-@dataclass(slots=True)
-class Watched:
-    """A process as it was seen from outside.
-
-    Attributes:
-        titles: What it was called.
-        samples: Unix time, and the CPU seconds that it had taken until then.
-    """
-
-    titles: set[str] = field(default_factory=set)
-    samples: list[tuple[float, float]] = field(default_factory=list)
-
-    def cpu_s(self, begin: float, end: float) -> float:
-        """Return the CPU seconds between two moments."""
-        return self._until(end) - self._until(begin)
-
-    def _until(self, moment: float) -> float:
-        place = bisect_right(self.samples, (moment, float("inf")))
-        if place in (0, len(self.samples)):
-            # Not there yet, or gone.
-            return self.samples[-1][1] if place else 0.0
-        (before, less), (behind, more) = self.samples[place - 1 : place + 1]
-        return less + (more - less) * (moment - before) / (behind - before)
-
-
-class _Watch:
-    """Watches a process and all that descends from it.
-
-    Attributes:
-        first_part_at: Unix time when rows of movements could be read first.
-    """
-
-    def __init__(self, root: int, output: Path) -> None:
-        self.processes: dict[int, Watched] = {}
-        self.first_part_at = math.inf
-        self._root, self._movements = root, output / "movements"
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> "_Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._done.wait(_SAMPLE_S):
-            if math.isinf(self.first_part_at) and any(self._movements.rglob("*.parquet")):
-                self.first_part_at = time.time()
-            for process in family(self._root):
-                try:
-                    title, times = process.cmdline()[:1] or [process.name()], process.cpu_times()
-                except psutil.Error:
-                    # It has ended.
-                    continue
-                watched = self.processes.setdefault(process.pid, Watched())
-                watched.titles.add(title[0])
-                watched.samples.append((time.time(), times.user + times.system))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +206,7 @@ def _profile(recording: Path, footage: str, options: argparse.Namespace) -> Prof
         with (
             log.open("wb") as file,
             subprocess.Popen(command, stdout=file, stderr=file) as process,
-            _Watch(process.pid, output) as watch,
+            Watch(process.pid, output) as watch,
         ):
             process.wait()
         check(command, process.returncode, log.read_text())

@@ -2,8 +2,9 @@
 
 import pytest
 
-from jobs.benchmark_profile import Profile, Share, Watched, Work, _markdown, share_out
+from jobs.benchmark_profile import Profile, Share, Work, _markdown, share_out
 from jobs.limits import Cost
+from jobs.watched import Watched
 from pipeline.errors import StepError
 
 ROOT, DETECTOR, DECODER, TRACKER, SUPERVISOR, FFMPEG, RAYLET = range(1, 8)
