@@ -163,7 +163,10 @@ class _Patiently:
 
 
 def _keep_up() -> None:
-    """Have this process's Ray Data look at its tasks when one is ready, not ten times a second."""
+    """Have this process's Ray Data look at its tasks when one is ready, not ten times a second.
+
+    And whoever takes its output at leisure.
+    """
     from ray.data._internal.execution import streaming_executor_state
     from ray.data._internal.execution.interfaces.physical_operator import DataOpTask
 

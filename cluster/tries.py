@@ -201,8 +201,8 @@ class DecodeTries:
 class DetectTries:
     """Detects in the batches of a row.
 
-    Rows may be detected in beside each other; what is tried alone is tried while nothing else is
-    begun, so that whatever kills the process is known.
+    Rows may be detected in beside each other. While something is tried alone nothing else is begun;
+    what another row has begun before may still be under way.
     """
 
     def __init__(
