@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from threading import RLock
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from cluster.labels import Outbox
 from cluster.meter import Trimmer
 from cluster.rows import RowFiller, from_rows, to_row
 from cluster.tries import DecodeTries, DetectTries, RemoteTries, decoding_of, here
+from cluster.under_way import UnderWay
 from pipeline.backend import DetectSettings
 from pipeline.decode import DecodeSettings, decode
 from pipeline.decoders import import_decord
@@ -214,8 +214,7 @@ class DetectStage:
         weights = install(settings.weights, lambda: bytes(ray.get(supervisor.weights.remote())))
         self._detector = Detector(replace(settings, weights=weights))
         self._tries = RemoteTries(supervisor)
-        # Held by the row whose batches are being begun, and by what is tried alone.
-        self._turn = RLock()
+        self._under_way = UnderWay()
         for height, width in shapes:
             self._detector.warm_up(height, width)
         supervisor.loaded.remote(here())
@@ -227,10 +226,11 @@ class DetectStage:
         if not batches:
             yield to_row(*items)
         elif batches[0].stretch.footage == WARM_UP_KEY:
-            yield to_row(*(self._detector.detect(batch) for batch in batches))
+            # The model is warm: one frame shows that the way is open.
+            yield to_row(*(self._detector.detect(batch.first_frame()) for batch in batches))
         else:
-            tries = DetectTries(batches[0], self._detector, self._tries, self._turn)
-            found = _one_ahead(tries, items, self._turn)
+            tries = DetectTries(batches[0], self._detector, self._tries, self._under_way)
+            found = _one_ahead(tries, items, self._under_way.turn)
             tries.end()
             yield to_row(*found)
 

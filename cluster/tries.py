@@ -12,7 +12,6 @@ each piece of it announced, and tried, by itself: then it is known which one doe
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from os import getpid
@@ -23,6 +22,7 @@ import ray
 
 from cluster.attempts import MOST_ATTEMPTS, AttemptKey
 from cluster.pace import Turn
+from cluster.under_way import UnderWay
 from cluster.upkeep import Upkeep
 from pipeline.decode import DecodeSettings, decode, segment_failure
 from pipeline.detect import Detector
@@ -201,19 +201,15 @@ class DecodeTries:
 class DetectTries:
     """Detects in the batches of a row.
 
-    Rows may be detected in beside each other. While something is tried alone nothing else is begun;
-    what another row has begun before may still be under way.
+    Rows may be detected in beside each other. While something is tried alone nothing else is under way:
+    what kills the process then, is that.
     """
 
     def __init__(
-        self,
-        first: FrameBatch,
-        detector: Detector,
-        tries: RemoteTries,
-        turn: AbstractContextManager[object],
+        self, first: FrameBatch, detector: Detector, tries: RemoteTries, under_way: UnderWay
     ) -> None:
-        """Announce the row that begins with a batch; `turn` is held by whoever begins with some."""
-        self._detector, self._tries, self._alone_turn = detector, tries, turn
+        """Announce the row that begins with a batch."""
+        self._detector, self._tries, self._under_way = detector, tries, under_way
         self._key = detecting_in(first)
         self._turn = tries.begin(self._key)
         self._took: list[tuple[int, int, float]] = []
@@ -226,7 +222,7 @@ class DetectTries:
         if self._turn.failed:
             return lambda: self._alone(batch, StepError("its process died each time"))
         try:
-            wait = self._detector.begin(batch)
+            wait = self._under_way.begin(lambda: self._detector.begin(batch))
         except Exception as raised:  # noqa: BLE001 -- whatever it was, it is recorded in the gap
             error = raised
             return lambda: self._alone(batch, error)
@@ -241,7 +237,7 @@ class DetectTries:
 
     def _alone(self, batch: FrameBatch, error: Exception) -> Detections | Gap:
         """Detect in a batch by itself, or set it aside."""
-        with self._alone_turn:
+        with self._under_way.alone():
             return self._try_alone(batch, error)
 
     def _try_alone(self, batch: FrameBatch, error: Exception) -> Detections | Gap:

@@ -12,7 +12,7 @@ Stretches are half-open intervals of *positions*: a segment's wanted frames, cou
 position says nothing about the frame's number in the video track; `frame_index` does.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -324,6 +324,11 @@ class FrameBatch:
         shape = (len(self.frame_index), box.padded_height, box.padded_width, 3)
         if self.pixels.shape != shape or self.pixels.dtype != np.uint8:
             raise ValueError(f"pixels are {self.pixels.dtype}{self.pixels.shape}, not uint8{shape}")
+
+    def first_frame(self) -> "FrameBatch":
+        """Return a batch of its first frame alone."""
+        arrays = ("positions", "frame_index", "pts_s", "pixels")
+        return replace(self, **{name: getattr(self, name)[:1] for name in arrays})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

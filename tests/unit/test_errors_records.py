@@ -96,6 +96,16 @@ def test_pixels_are_the_batch_s_frames_at_inference_size(pixels):
         frame_batch(pixels)
 
 
+def test_the_first_frame_of_a_batch_is_a_batch_of_the_same_stretch():
+    pixels = np.arange(2, dtype=np.uint8)[:, None, None, None] * np.ones((1, 64, 64, 3), np.uint8)
+    batch = frame_batch(pixels)
+    first = batch.first_frame()
+    assert first.pixels.shape == (1, 64, 64, 3)
+    assert not first.pixels.any()
+    assert (first.positions, first.frame_index, first.pts_s) == ([0], [0], [0.0])
+    assert first.stretch == batch.stretch
+
+
 @pytest.mark.parametrize(
     "wrong", [{"boxes": 2}, {"boxes": 4}, {"confidence": 2}, {"class_id": 4}, {"frame_row": 2}]
 )

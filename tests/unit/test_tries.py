@@ -13,6 +13,7 @@ from cluster.attempts import MOST_ATTEMPTS, Attempts
 from cluster.pace import Turn
 from cluster.stages import _one_ahead
 from cluster.tries import DecodeTries, DetectTries, decoding_of, detecting_in
+from cluster.under_way import UnderWay
 from pipeline.cutter import DemuxSettings
 from pipeline.decode import DecodeSettings
 from pipeline.errors import SourceError
@@ -172,7 +173,7 @@ class Detector:
 def test_a_batch_that_fails_is_tried_alone_and_set_aside(failures, kinds):
     tries, detector = Tries(), Detector(failures)
     batches = list(decode_blank(segments(1)[0], SETTINGS))
-    row = DetectTries(batches[0], detector, tries, RLock())
+    row = DetectTries(batches[0], detector, tries, UnderWay())
     found = [row.begin(batch)() for batch in batches]
     row.end()
     assert [type(each) for each in found] == kinds
@@ -186,10 +187,10 @@ def test_a_batch_that_fails_is_tried_alone_and_set_aside(failures, kinds):
 def test_batches_of_a_segment_that_was_given_up_are_set_aside_without_a_try():
     tries, detector = Tries(), Detector({5: 9})
     batches = list(decode_blank(segments(1)[0], SETTINGS))
-    first = DetectTries(batches[0], detector, tries, RLock())
+    first = DetectTries(batches[0], detector, tries, UnderWay())
     assert isinstance(first.begin(batches[1])(), Gap)
     calls = detector.calls
-    second = DetectTries(batches[2], detector, tries, RLock())
+    second = DetectTries(batches[2], detector, tries, UnderWay())
     assert isinstance(second.begin(batches[2])(), Gap)
     assert detector.calls == calls
 
@@ -227,12 +228,12 @@ def test_another_row_may_begin_while_the_last_batch_of_this_one_is_waited_for():
 
 
 def test_what_is_tried_alone_is_tried_while_nobody_begins_with_anything_else():
-    turn, tries, detector = RLock(), Tries(), Detector({5: 1})
+    under_way, tries, detector = UnderWay(), Tries(), Detector({5: 1})
     batches = list(decode_blank(segments(1)[0], SETTINGS))
-    row = DetectTries(batches[0], detector, tries, turn)
+    row = DetectTries(batches[0], detector, tries, under_way)
     wait = row.begin(batches[1])
     with ThreadPoolExecutor(1) as threads:
-        with turn:
+        with under_way.turn:
             found = threads.submit(wait)
             with pytest.raises(TimeoutError):
                 found.result(0.2)
@@ -241,11 +242,50 @@ def test_what_is_tried_alone_is_tried_while_nobody_begins_with_anything_else():
     assert detector.calls == 2
 
 
+def test_what_is_tried_alone_waits_until_what_others_have_begun_with_is_done():
+    under_way, tries, detector = UnderWay(), Tries(), Detector({5: 1, 10: 1})
+    done = []
+    detect = detector._detect
+
+    def detected(batch):
+        try:
+            return detect(batch)
+        finally:
+            done.append(batch.stretch.start)
+
+    detector._detect = detected
+    batches = list(decode_blank(segments(1)[0], SETTINGS))
+    row, other = (DetectTries(batches[i], detector, tries, under_way) for i in (0, 2))
+    waits = [row.begin(batches[1]), other.begin(batches[2]), other.begin(batches[3])]
+    assert isinstance(waits[0](), Detections)
+    # Behind its failure all else was done before it was begun with again.
+    assert done[0] == done[-1] == 5
+    assert sorted(done[1:-1]) == [10, 15]
+    # Others have what was found, and what failed: each of that once.
+    assert isinstance(waits[2](), Detections)
+    assert isinstance(waits[1](), Detections)
+    assert done[4:] == [10]
+
+
+def test_rows_that_fail_at_the_same_time_do_not_wait_for_each_other_for_ever():
+    under_way, tries, detector = UnderWay(), Tries(), Detector({0: 1, 5: 1, 10: 1, 15: 1})
+    batches = list(decode_blank(segments(1)[0], SETTINGS))
+    rows = [DetectTries(batches[i], detector, tries, under_way) for i in (0, 2)]
+    with ThreadPoolExecutor(2) as threads:
+        found = [
+            threads.submit(_one_ahead, row, some, under_way.turn)
+            for row, some in zip(rows, (batches[:2], batches[2:]), strict=True)
+        ]
+        kinds = [type(each) for row in found for each in row.result(5)]
+    assert kinds == [Detections] * 4
+    assert detector.calls == 8
+
+
 def test_of_a_row_that_failed_no_batch_is_begun_while_another_is_tried():
     tries, detector = Tries(), Detector({})
     batches = list(decode_blank(segments(1)[0], SETTINGS))
     tries.begin(detecting_in(batches[0]))
-    row = DetectTries(batches[0], detector, tries, RLock())
+    row = DetectTries(batches[0], detector, tries, UnderWay())
     waits = [row.begin(batch) for batch in batches]
     assert detector.calls == 0
     assert [type(wait()) for wait in waits] == [Detections] * 4
