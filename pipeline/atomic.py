@@ -65,11 +65,16 @@ def writing(output: Path) -> Iterator[None]:
 
 
 def partial_of(path: Path) -> Path:
-    """Return the file that is written until it is whole; its folder is made if it is not there."""
-    if in_s3(path):
-        return written_at(path.with_name(path.name + PARTIAL_SUFFIX))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(path.name + PARTIAL_SUFFIX)
+    """Return the file that is written until it is whole."""
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    return written_at(partial) if in_s3(path) else partial
+
+
+def new_partial(path: Path) -> Path:
+    """Return the same for who begins to write it: its folder is made if it is not there."""
+    partial = partial_of(path)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    return partial
 
 
 def publish(*paths: Path) -> None:
@@ -91,7 +96,7 @@ def write_whole(path: Path, content: bytes) -> None:
     if in_s3(path):
         write_object(path, content)
         return
-    partial_of(path).write_bytes(content)
+    new_partial(path).write_bytes(content)
     publish(path)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.atomic import FileEntry, entry_of, partial_of, publish, writing
+from pipeline.atomic import FileEntry, entry_of, new_partial, publish, writing
 from pipeline.ledger import CameraLedger, Covered, Part
 from pipeline.sink import ROW_GROUP_ROWS
 from pipeline.store import fetched
@@ -122,7 +122,7 @@ def _join(
     with writing(output):
         with fetched(*(output / entry.path for entry in entries)) as paths:
             schema = pq.read_schema(paths[0])
-            with pq.ParquetWriter(partial_of(path), schema, compression="zstd") as writer:
+            with pq.ParquetWriter(new_partial(path), schema, compression="zstd") as writer:
                 for rows in _row_groups(paths):
                     kept = keep(table, rows)
                     writer.write_table(kept, row_group_size=ROW_GROUP_ROWS)

@@ -13,7 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.atomic import FileEntry, entry_of, partial_of, publish, sha256_of, writing
+from pipeline.atomic import (
+    FileEntry,
+    entry_of,
+    new_partial,
+    partial_of,
+    publish,
+    sha256_of,
+    writing,
+)
 from pipeline.tables import NO_DATE, SCHEMAS, Provenance, partition
 
 ROW_GROUP_ROWS = 128 * 1024
@@ -124,13 +132,13 @@ class PartWriter:
         rows = pa.concat_tables([SCHEMAS[name].empty_table(), *file.held])
         file.held, file.held_rows, file.held_bytes = [], 0, 0
         with writing(self._output):
-            partial = partial_of(file.path)
             if file.writer is None:
                 schema = SCHEMAS[name].with_metadata(self._footer)
+                partial = new_partial(file.path)
                 file.writer = pq.ParquetWriter(partial, schema, compression="zstd")
             file.writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
             file.rows += len(rows)
-            file.bytes = partial.stat().st_size
+            file.bytes = partial_of(file.path).stat().st_size
 
     @property
     def dates(self) -> int:
@@ -196,9 +204,9 @@ def write_table(output: Path, path: Path, rows: pa.Table, made_by: Provenance) -
 
 
 def _write_partial(path: Path, rows: pa.Table, made_by: Provenance) -> Path:
-    footed = rows.replace_schema_metadata(made_by.footer())
-    pq.write_table(footed, partial_of(path), compression="zstd")
-    return partial_of(path)
+    footed, partial = rows.replace_schema_metadata(made_by.footer()), new_partial(path)
+    pq.write_table(footed, partial, compression="zstd")
+    return partial
 
 
 def made_by(path: Path) -> Provenance:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.atomic import partial_of, publish, remove, write_whole, writing
+from pipeline.atomic import new_partial, publish, remove, write_whole, writing
 from pipeline.identity import from_plain, to_plain
 from pipeline.records import (
     Detections,
@@ -184,7 +184,7 @@ class Staging:
     def _write(self, name: str, footage: Footage, segments: Sequence[WholeSegment]) -> Path:
         path = self._folder / name
         with writing(self._output):
-            with pa.ipc.new_file(str(partial_of(path)), _SCHEMA, options=_OPTIONS) as file:
+            with pa.ipc.new_file(str(new_partial(path)), _SCHEMA, options=_OPTIONS) as file:
                 for segment in segments:
                     about = json.dumps(_about(footage, segment)).encode()
                     file.write_batch(_batch(segment), custom_metadata={_KEY: about})

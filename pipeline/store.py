@@ -11,6 +11,7 @@ import atexit
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,8 +152,24 @@ def _keys_below(address: S3Address) -> list[str]:
 def files(folder: Path, pattern: str = "*") -> list[Path]:
     """Return the files in a folder whose names fit a glob, sorted; none if it is not there."""
     if _address(folder) is None:
-        return sorted(path for path in folder.glob(pattern) if path.is_file())
+        return [folder / name for name in sorted(_names(folder, pattern))]
     return [path for path in walk(folder) if path.parent == folder and path.match(pattern)]
+
+
+def _names(folder: Path, pattern: str) -> list[str]:
+    """Return the names of files in a folder; as `Path.glob`, but fast where most others do not fit."""
+    beginning = re.split(r"[*?[]", pattern, maxsplit=1)[0]
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                entry.name
+                for entry in entries
+                if entry.name.startswith(beginning)
+                and fnmatchcase(entry.name, pattern)
+                and entry.is_file()
+            ]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
 
 
 def folders(folder: Path) -> list[str]:
@@ -434,10 +452,8 @@ def copies(paths: Sequence[Path]) -> list[Path]:
 
 
 def written_at(path: Path) -> Path:
-    """Return where the bytes of an object are collected before they are one; its folder is made."""
-    to = Path(scratch(), *path.parts[1:])
-    to.parent.mkdir(parents=True, exist_ok=True)
-    return to
+    """Return where the bytes of an object are collected before they are one."""
+    return Path(scratch(), *path.parts[1:])
 
 
 @cache

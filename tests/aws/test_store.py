@@ -15,7 +15,15 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pipeline import store
-from pipeline.atomic import look_if_there, partial_of, publish, remove, swap, write_whole
+from pipeline.atomic import (
+    look_if_there,
+    new_partial,
+    partial_of,
+    publish,
+    remove,
+    swap,
+    write_whole,
+)
 from pipeline.aws import AwsSettings, explain
 from pipeline.errors import ConfigError, OutputError
 from pipeline.lease import Leases, lease_of, workers
@@ -68,7 +76,7 @@ def test_nothing_is_there_before_it_is_published_and_nothing_stays_behind(
 ) -> None:
     paths = [root / "movements" / f"{n}.parquet" for n in range(3)]
     for path in paths:
-        partial_of(path).write_bytes(path.name.encode() * 1000)
+        new_partial(path).write_bytes(path.name.encode() * 1000)
     assert bucket.keys() == []
 
     publish(*paths)
@@ -89,7 +97,7 @@ def test_a_file_is_one_request_and_no_upload_is_left_unfinished(bucket: Bucket, 
     with flaky_proxy(days) as endpoint_url:
         store.reach_s3(AwsSettings(endpoint_url=endpoint_url))
         # Larger than what the AWS tools cut into several requests.
-        partial_of(root / "large.parquet").write_bytes(bytes(20 << 20))
+        new_partial(root / "large.parquet").write_bytes(bytes(20 << 20))
         publish(root / "large.parquet")
     assert [method for method, _ in days.requests] == ["PUT"]
     assert not bucket.s3.list_multipart_uploads(Bucket=bucket.name).get("Uploads")
@@ -256,7 +264,7 @@ def test_a_name_ends_in_the_hash_of_the_content(root: Path) -> None:
 def test_a_key_encrypts_what_is_written(bucket: Bucket, root: Path) -> None:
     key = "arn:aws:kms:us-east-1:123456789012:key/footage"
     store.reach_s3(AwsSettings(endpoint_url=bucket.endpoint_url, kms_key_id=key))
-    partial_of(root / "a.parquet").write_bytes(b"rows")
+    new_partial(root / "a.parquet").write_bytes(b"rows")
     publish(root / "a.parquet")
     write_whole(root / "run.json", b"{}")
     assert swap(root, root / "lease.json", b"{}", None)
