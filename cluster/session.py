@@ -24,6 +24,9 @@ from pipeline.errors import ConfigError, FootfallError
 # not been asked for again for so long. By default that is three minutes in which the next start waits.
 os.environ.setdefault("RAY_DATA_MIN_GAP_BETWEEN_AUTOSCALING_REQUESTS", "2")
 os.environ.setdefault("RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S", "8")
+# What is told of a block goes on with it, and not a round of the driver's loop later: whoever sees that
+# a row is there hands it on.
+os.environ.setdefault("RAY_DATA_METADATA_PREFETCH_ON_THREAD", "0")
 
 NAMESPACE = "footfall"
 _KEEP_IDLE_WORKERS_MS = 600_000

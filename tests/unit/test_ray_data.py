@@ -76,6 +76,12 @@ def test_tasks_that_are_gone_are_forgotten(wait):
     assert promptly.held_up == {"a"}
 
 
+def test_what_is_told_of_a_block_is_not_waited_for_in_a_later_round():
+    importlib.import_module("cluster.session")
+    fetcher = importlib.import_module("ray.data._internal.execution.metadata_fetcher")
+    assert type(fetcher.make_metadata_fetcher()) is fetcher.InlineMetadataFetcher
+
+
 def test_this_version_of_ray_has_what_is_reached_into():
     state = importlib.import_module("ray.data._internal.execution.streaming_executor_state")
     operator = importlib.import_module("ray.data._internal.execution.interfaces.physical_operator")
