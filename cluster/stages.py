@@ -108,16 +108,19 @@ class _SegmentRows:
     _bytes: int = 0
 
     def add(self, item: Segment | FootageEnd) -> Iterator[pa.Table]:
-        """Take what was cut; yield the rows that are full."""
+        """Take what was cut; yield the row that is full, once it is known what goes with it.
+
+        A footage's end goes with its last segment: so a short recording's log is told of it at once.
+        """
         if isinstance(item, Segment):
-            if self._segments and self._bytes + len(item.data) > self.row_bytes:
+            size = len(item.data)
+            is_full = self._segments >= self.most or self._bytes + size > self.row_bytes
+            if self._segments and is_full:
                 yield from self.flush()
             self._first = self._first or item
             self._segments += 1
-            self._bytes += len(item.data)
+            self._bytes += size
         self._items.append(item)
-        if self._segments >= self.most:
-            yield from self.flush()
 
     def flush(self) -> Iterator[pa.Table]:
         """Yield what there is as a row, once it may wait for a decoder."""
