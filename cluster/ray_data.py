@@ -1,7 +1,7 @@
-"""What we have of Ray Data beyond its defaults: our memory plan, a row a block, a driver that keeps up.
+"""What we have of Ray Data beyond its defaults: our memory plan, a row a block, no actors of its own.
 
-This is the one place that edits Ray Data's context or reaches into it. With a version of Ray that has
-nothing there to reach, a job runs all the same, only slower; a test tells.
+This is the one place that edits Ray Data's context or, with `waiting`, reaches into it. With a version
+of Ray that has nothing there to reach, a job runs all the same, only slower; a test tells.
 
 Ray Data keeps three actors of its own: for the dashboard's statistics, for what each of several jobs
 may have of a cluster, and for where its other actors are. In a local session nobody asks them anything
@@ -10,7 +10,6 @@ that this process does not know, and each takes a second of a core and 70 MB.
 
 import logging
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,15 +17,9 @@ from typing import Any
 import ray
 
 from cluster.live import Queues
+from cluster.waiting import keep_up
 
 _MOST_BLOCKS_REMEMBERED = 200
-# After the first piece of work is ready, so long is waited for more: each look at all of them costs
-# the driver some milliseconds.
-_GATHER_S = 0.01
-# Ray Data looks around after a tenth of a second, which costs as much, and has nothing to see then.
-_LONGEST_WAIT_S = 1.0
-# Whoever takes what comes out asks for it a hundred times a second, a hundredth of a core.
-_ASK_AGAIN_S = 0.05
 # What runs as a step, by the function or class that Ray Data calls.
 _STEPS = {"decode_stage": "decode", "DetectStage": "detect"}
 
@@ -125,68 +118,6 @@ def waiting_rows(topology: Mapping[Any, Any]) -> dict[str, int]:
         for function, step in _STEPS.items()
         if f"({function})" in operator.name
     }
-
-
-class _Promptly:
-    """Stands for the module `ray` where Ray Data waits for its tasks: returns when the first is ready.
-
-    Ray Data waits for all of them, which never comes, and so for a tenth of a second each time: no
-    step handed on more than a few batches in that time. A task whose output may not be taken now, for
-    want of room, is ready all the time: it does not count as the first.
-    """
-
-    def __init__(self) -> None:
-        self.held_up: set[Any] = set()
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- whatever the module has
-        return getattr(ray, name)
-
-    def wait(self, refs: list[Any], **how: Any) -> tuple[list[Any], list[Any]]:  # noqa: ANN401
-        """Return (ready, not ready) once any that is not held up is ready, or at the time-out."""
-        self.held_up.intersection_update(refs)
-        if news := [ref for ref in refs if ref not in self.held_up]:
-            ray.wait(news, **(how | {"num_returns": 1, "timeout": _LONGEST_WAIT_S}))
-            how["timeout"] = _GATHER_S
-        found: tuple[list[Any], list[Any]] = ray.wait(refs, **how)
-        return found
-
-
-class _Patiently:
-    """Stands for the module `time` where whoever takes Ray Data's output waits for some."""
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- whatever the module has
-        return getattr(time, name)
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep for so long, or a little longer."""
-        time.sleep(max(seconds, _ASK_AGAIN_S))
-
-
-def _keep_up() -> None:
-    """Have this process's Ray Data look at its tasks when one is ready, not ten times a second.
-
-    And whoever takes its output at leisure.
-    """
-    from ray.data._internal.execution import streaming_executor_state
-    from ray.data._internal.execution.interfaces.physical_operator import DataOpTask
-
-    state: Any = streaming_executor_state
-    task: Any = DataOpTask
-    take = getattr(task, "on_data_ready", None)
-    if take is None or isinstance(getattr(state, "ray", None), _Promptly):
-        return
-    promptly = state.ray = _Promptly()
-    state.time = _Patiently()
-
-    def on_data_ready(self: Any, most_bytes: int | None, fetcher: Any) -> int:  # noqa: ANN401
-        if most_bytes == 0:
-            promptly.held_up.add(self.get_waitable())
-        else:
-            promptly.held_up.discard(self.get_waitable())
-        read: int = take(self, most_bytes, fetcher)
-        return read
-
-    task.on_data_ready = on_data_ready
 
 
 def _keep_off_the_console() -> None:
@@ -317,6 +248,6 @@ def apply_to_ray_data(in_flight_bytes: int, *, is_ours: bool) -> InEffect:
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
-    _keep_up()
+    keep_up()
     _without_actors(is_ours=is_ours)
     return in_effect
