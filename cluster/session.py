@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,13 +198,23 @@ def _measure_seldom() -> None:
 
 @contextmanager
 def _imported_meanwhile(module: str) -> Iterator[None]:
-    """Import a module that is needed soon, while the `with` block waits for other processes."""
+    """Import a module that is needed soon, while the `with` block waits for Ray's raylet to come up.
+
+    Not before that is started: two threads of Python would only slow each other down.
+    """
     thread = threading.Thread(target=importlib.import_module, args=(module,))
-    thread.start()
-    try:
+
+    def start_raylet(*given: object, **named: object) -> None:
+        usual(*given, **named)
+        thread.start()
+
+    with _replaced(ray._private.node.Node, start_raylet=start_raylet) as replaced:
+        usual: Any = replaced.get("start_raylet")
         yield
-    finally:
-        thread.join()
+    if thread.ident is None:
+        # The Ray that is installed starts it in another way.
+        thread.start()
+    thread.join()
 
 
 @contextmanager
@@ -212,18 +222,28 @@ def _few_processes() -> Iterator[None]:
     """Have Ray start no process that a local session has no use for: seconds, and 60 MB each.
 
     They forward logs, add nodes, and serve pages: nobody reads the logs, there are no nodes to add, and
-    the pages are switched off.
+    the pages are switched off. Whether pages could be shown Ray finds out by importing all that they
+    need, for half a second: they could.
     """
-    node: Any = ray._private.node.Node
     names = ("start_monitor", "start_log_monitor", "start_api_server")
-    kept = {name: getattr(node, name) for name in names if hasattr(node, name)}
+    with (
+        _replaced(ray._private.node.Node, **dict.fromkeys(names, lambda *_, **__: None)),
+        _replaced(ray._private.utils, get_dashboard_dependency_error=lambda: None),
+    ):
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, **names: Callable[..., None]) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+    """Replace functions of Ray's, as far as it has them; give what they were."""
+    kept = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
     try:
         for name in kept:
-            setattr(node, name, lambda *_, **__: None)
-        yield
+            setattr(owner, name, names[name])
+        yield kept
     finally:
-        for name, method in kept.items():
-            setattr(node, name, method)
+        for name, usual in kept.items():
+            setattr(owner, name, usual)
 
 
 def _be_quiet() -> None:

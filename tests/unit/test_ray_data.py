@@ -35,8 +35,9 @@ def test_this_version_of_ray_has_what_is_reached_into():
         module, attribute = f"ray.data._internal.{name}".rsplit(".", 1)
         assert callable(getattr(importlib.import_module(module), attribute)), name
     node = importlib.import_module("ray._private.node").Node
-    for name in ("start_monitor", "start_log_monitor", "start_api_server"):
+    for name in ("start_monitor", "start_log_monitor", "start_api_server", "start_raylet"):
         assert callable(getattr(node, name)), name
+    assert importlib.import_module("ray._private.utils").get_dashboard_dependency_error() is None
 
 
 def test_ray_data_has_no_actors_of_its_own_where_the_cluster_is_ours_and_has_them_elsewhere():
