@@ -3,7 +3,7 @@
     rows         footage                                          what is shown
     length       one recording, short and long                    what a frame costs does not grow
     recordings   as long, in a hundred of them                    nor with their number
-    overhead     recordings of 5 s, and one as long as all        what one costs besides its frames
+    overhead     many short recordings, and one as long as all    what one costs besides its frames
     stride       every third frame of the short one               what is saved by looking at fewer
 
 CPU seconds are those that the whole machine was busy for, so nothing else should run on it. Length and
@@ -33,7 +33,6 @@ from pipeline.standin_backend import STAND_IN
 
 PARTS = ("length", "recordings", "overhead", "stride")
 _SHORT_S, _STRIDE, _SAMPLE_S = 60, 3, 0.2
-_OVERHEAD_RECORDING_S = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=int, default=20, help="of the long footage (default: 20)")
     parser.add_argument("--many", type=int, default=100, help="recordings of it (default: 100)")
     parser.add_argument(
-        "--recordings", type=int, default=1000, help="of 5 s, for the overhead (default: 1000)"
+        "--recordings", type=int, default=1000, help="for the overhead (default: 1000)"
     )
+    parser.add_argument("--recording-s", type=int, default=5, help="length of each (default: 5)")
     parser.add_argument("--model", default="yolov8n.pt", help="(default: %(default)s)")
     parser.add_argument("--only", default=",".join(PARTS), help="(default: %(default)s)")
     parser.add_argument("--json", default="", metavar="FILE", help="write the rows there too")
@@ -147,9 +147,9 @@ class _Bench:
             many = self._options.many
             yield self._run("recordings", self._footage(many, long_s // many), model)
         if "overhead" in wanted:
-            many = self._options.recordings
-            yield self._run("overhead", self._footage(1, many * _OVERHEAD_RECORDING_S), STAND_IN)
-            yield self._run("overhead", self._footage(many, _OVERHEAD_RECORDING_S), STAND_IN)
+            many, each_s = self._options.recordings, self._options.recording_s
+            yield self._run("overhead", self._footage(1, many * each_s), STAND_IN)
+            yield self._run("overhead", self._footage(many, each_s), STAND_IN)
         if "stride" in wanted:
             yield self._run("stride", self._footage(1, _SHORT_S), model, "--stride", str(_STRIDE))
 
